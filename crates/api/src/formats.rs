@@ -1,0 +1,184 @@
+//! How each service shows errors.
+
+use crate::error::{NO_METHOD, NO_ROUTE, NO_TOKEN};
+use crate::{Error, ErrorFormat, Request, Response, StatusCode};
+use serde_json::json;
+
+/// The URL that `WWW-Authenticate` points to.
+fn challenge(response: Response, identity: &str) -> Response {
+    response.header("www-authenticate", format!("Keystone uri=\"{identity}\""))
+}
+
+/// What keystonemiddleware answers for every service when a token is missing or not valid.
+fn middleware_refusal(identity: &str) -> Response {
+    let text = "The request you have made requires authentication.";
+    let body = json!({"error": {"code": 401, "title": "Unauthorized", "message": text}});
+    challenge(Response::json(StatusCode::UNAUTHORIZED, &body), identity)
+}
+
+/// `404 Not Found`.
+fn status_line(status: StatusCode) -> String {
+    format!("{} {}", status.as_u16(), title(status))
+}
+
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
+        s => s.canonical_reason().unwrap_or("Error"),
+    }
+}
+
+/// WebOb's form of an exception, for services that let it through: HTML, or JSON where the client prefers that.
+pub fn webob(status: StatusCode, explanation: &str, request: &Request) -> Response {
+    let accept = request.header("accept").unwrap_or("*/*");
+    let line = status_line(status);
+    if accept.contains("json") && !accept.contains("html") {
+        let body = json!({"message": format!("{explanation}<br /><br />\n\n\n"), "code": line, "title": title(status)});
+        return Response::json(status, &body);
+    }
+    if !accept.contains("*/*") && !accept.contains("html") && !accept.contains("text/*") {
+        return Response::text(status, "text/plain; charset=UTF-8", format!("{line}\n\n{explanation}\n\n\n   "));
+    }
+    let escaped = explanation.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let html = format!(
+        "<html>\n <head>\n  <title>{line}</title>\n </head>\n <body>\n  <h1>{line}</h1>\n  {escaped}<br /><br />\n\n\n\n </body>\n</html>"
+    );
+    Response::text(status, "text/html; charset=UTF-8", html)
+}
+
+/// Keystone's form: `{"error": {"code", "message", "title"}}`.
+pub struct Identity;
+
+impl ErrorFormat for Identity {
+    fn render(&self, error: &Error, request: &Request) -> Response {
+        let message = match error.status {
+            StatusCode::INTERNAL_SERVER_ERROR => "An unexpected error prevented the server from fulfilling your request.",
+            _ => &error.message,
+        };
+        let body = json!({"error": {"code": error.status.as_u16(), "message": message, "title": title(error.status)}});
+        let response = Response::json(error.status, &body);
+        match error.status {
+            StatusCode::UNAUTHORIZED => challenge(response, &request.base_url).header("vary", "X-Auth-Token"),
+            _ => response.header("vary", "X-Auth-Token"),
+        }
+    }
+}
+
+/// Nova's form: `{"itemNotFound": {"code", "message"}}`, the key following from the status (or from the error's kind).
+pub struct Compute {
+    /// Identity's URL.
+    pub identity_url: String,
+}
+
+impl ErrorFormat for Compute {
+    fn render(&self, error: &Error, request: &Request) -> Response {
+        match &*error.kind {
+            NO_TOKEN => return middleware_refusal(&self.identity_url),
+            NO_ROUTE | NO_METHOD => return webob(error.status, &error.message, request),
+            _ => {}
+        }
+        let key = match error.status.as_u16() {
+            _ if !error.kind.is_empty() => &*error.kind,
+            400 => "badRequest",
+            401 => "unauthorized",
+            403 => "forbidden",
+            404 => "itemNotFound",
+            405 => "badMethod",
+            409 => "conflictingRequest",
+            413 | 429 => "overLimit",
+            415 => "badMediaType",
+            501 => "notImplemented",
+            503 => "serviceUnavailable",
+            _ => "computeFault",
+        };
+        let message = match error.status {
+            StatusCode::INTERNAL_SERVER_ERROR => "Unexpected API Error. The operator finds the cause in the log under this request's id.",
+            _ => &error.message,
+        };
+        let mut inner = json!({"code": error.status.as_u16(), "message": message});
+        if let Some(serde_json::Value::Object(more)) = &error.detail
+            && let Some(inner) = inner.as_object_mut()
+        {
+            inner.extend(more.clone());
+        }
+        Response::json(error.status, &json!({key: inner}))
+    }
+}
+
+/// Neutron's form: `{"NeutronError": {"type", "message", "detail"}}`.
+pub struct Network {
+    /// Identity's URL.
+    pub identity_url: String,
+}
+
+impl ErrorFormat for Network {
+    fn render(&self, error: &Error, request: &Request) -> Response {
+        let (kind, message) = match &*error.kind {
+            NO_TOKEN => return middleware_refusal(&self.identity_url),
+            NO_ROUTE | NO_METHOD => return webob(error.status, &error.message, request),
+            _ if error.status == StatusCode::INTERNAL_SERVER_ERROR => {
+                ("HTTPInternalServerError", "Request Failed: internal server error while processing your request.")
+            }
+            "" => (default_type(error.status), error.message.as_str()),
+            kind => (kind, error.message.as_str()),
+        };
+        let detail = error.detail.clone().unwrap_or_else(|| json!(""));
+        Response::json(error.status, &json!({"NeutronError": {"type": kind, "message": message, "detail": detail}}))
+    }
+}
+
+fn default_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "HTTPBadRequest",
+        403 => "HTTPForbidden",
+        404 => "HTTPNotFound",
+        409 => "HTTPConflict",
+        412 => "HTTPPreconditionFailed",
+        413 => "HTTPRequestEntityTooLarge",
+        501 => "HTTPNotImplemented",
+        503 => "HTTPServiceUnavailable",
+        _ => "HTTPClientError",
+    }
+}
+
+/// Glance's form: WebOb's HTML.
+pub struct Image {
+    /// Identity's URL.
+    pub identity_url: String,
+}
+
+impl ErrorFormat for Image {
+    fn render(&self, error: &Error, request: &Request) -> Response {
+        match &*error.kind {
+            NO_TOKEN => middleware_refusal(&self.identity_url),
+            _ => webob(error.status, &error.message, request),
+        }
+    }
+}
+
+/// Placement's form: `{"errors": [{"status", "request_id", "title", "detail", "code"}]}`, the code from 1.23 on.
+pub struct Placement {
+    /// Identity's URL.
+    pub identity_url: String,
+}
+
+impl ErrorFormat for Placement {
+    fn render(&self, error: &Error, request: &Request) -> Response {
+        if error.kind == NO_TOKEN {
+            return middleware_refusal(&self.identity_url);
+        }
+        let mut one = json!({
+            "status": error.status.as_u16(), "title": title(error.status), "detail": error.message, "request_id": request.id,
+        });
+        if request.version >= crate::Version(1, 23) {
+            let code = if error.kind.is_empty() || error.kind.starts_with("api.") { "placement.undefined_code" } else { &*error.kind };
+            one["code"] = json!(code);
+        }
+        if let Some(serde_json::Value::Object(more)) = &error.detail
+            && let Some(one) = one.as_object_mut()
+        {
+            one.extend(more.clone());
+        }
+        Response::json(error.status, &json!({"errors": [one]}))
+    }
+}
