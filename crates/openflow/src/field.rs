@@ -143,11 +143,12 @@ pub(crate) struct Info {
     /// Class and number used when sending.
     pub header: (u16, u8),
     /// Other class and number by which the switch may name the same field.
+    #[cfg(test)]
     pub alias: Option<(u16, u8)>,
 }
 
-pub(crate) const OXM: u16 = 0x8000;
-pub(crate) const NX: u16 = 1;
+const OXM: u16 = 0x8000;
+const NX: u16 = 1;
 const NXM0: u16 = 0;
 const PKT_REG: u16 = 0x8001;
 const ERICSSON: u16 = 0x1000;
@@ -167,6 +168,7 @@ macro_rules! fields {
             pub(crate) fn info(self) -> &'static Info {
                 const TABLE: &[Info] = &[$(Info {
                     name: $name, nxm_name: $nxm, bits: $bits, form: Form::$form, header: ($class, $num),
+                    #[cfg(test)]
                     alias: { #[allow(unused_mut, unused_assignments)] let mut a = None; $(a = Some(($class2, $num2));)? a },
                 }),*];
                 &TABLE[self as usize]
