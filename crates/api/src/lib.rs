@@ -19,6 +19,7 @@ pub mod server;
 mod service;
 pub mod services;
 pub mod time;
+pub mod webob;
 
 pub use context::{AuthFailure, Authenticator, Context, DomainRef, Principal, RoleRef, Scope};
 pub use error::{Error, ErrorFormat};
