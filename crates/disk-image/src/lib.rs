@@ -1,4 +1,6 @@
 //! Disk images: what untrusted bytes really are, the node's cache of images and the overlays on them, config drives, and
 //! the small guest that is made from distribution packages.
 
+pub mod config_drive;
 pub mod inspect;
+pub mod tiny;
