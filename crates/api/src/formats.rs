@@ -1,7 +1,7 @@
 //! How each service shows errors.
 
 use crate::error::{NO_METHOD, NO_ROUTE, NO_TOKEN};
-use crate::{Error, ErrorFormat, Request, Response, StatusCode};
+use crate::{Error, ErrorFormat, Request, Response, StatusCode, webob};
 use serde_json::json;
 
 /// The URL that `WWW-Authenticate` points to.
@@ -28,22 +28,9 @@ fn title(status: StatusCode) -> &'static str {
     }
 }
 
-/// WebOb's form of an exception, for services that let it through: HTML, or JSON where the client prefers that.
+/// WebOb's form of an exception, for services that let it through: HTML, JSON or text as the client prefers.
 pub fn webob(status: StatusCode, explanation: &str, request: &Request) -> Response {
-    let accept = request.header("accept").unwrap_or("*/*");
-    let line = status_line(status);
-    if accept.contains("json") && !accept.contains("html") {
-        let body = json!({"message": format!("{explanation}<br /><br />\n\n\n"), "code": line, "title": title(status)});
-        return Response::json(status, &body);
-    }
-    if !accept.contains("*/*") && !accept.contains("html") && !accept.contains("text/*") {
-        return Response::text(status, "text/plain; charset=UTF-8", format!("{line}\n\n{explanation}\n\n\n   "));
-    }
-    let escaped = explanation.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
-    let html = format!(
-        "<html>\n <head>\n  <title>{line}</title>\n </head>\n <body>\n  <h1>{line}</h1>\n  {escaped}<br /><br />\n\n\n\n </body>\n</html>"
-    );
-    Response::text(status, "text/html; charset=UTF-8", html)
+    webob::render(status, explanation, "", request, webob::plain_json)
 }
 
 /// Keystone's form: `{"error": {"code", "message", "title"}}`.
@@ -167,18 +154,22 @@ impl ErrorFormat for Placement {
         if error.kind == NO_TOKEN {
             return middleware_refusal(&self.identity_url);
         }
-        let mut one = json!({
-            "status": error.status.as_u16(), "title": title(error.status), "detail": error.message, "request_id": request.id,
-        });
-        if request.version >= crate::Version(1, 23) {
-            let code = if error.kind.is_empty() || error.kind.starts_with("api.") { "placement.undefined_code" } else { &*error.kind };
-            one["code"] = json!(code);
-        }
-        if let Some(serde_json::Value::Object(more)) = &error.detail
-            && let Some(one) = one.as_object_mut()
-        {
-            one.extend(more.clone());
-        }
-        Response::json(error.status, &json!({"errors": [one]}))
+        let detail = match &*error.kind {
+            NO_ROUTE => "",
+            _ => error.message.as_str(),
+        };
+        webob::render(error.status, webob::explanation(error.status), detail, request, |text, _, title| {
+            let mut one = json!({
+                "status": error.status.as_u16(), "title": title, "detail": webob::strip_tags(text), "request_id": request.id,
+            });
+            if request.version >= crate::Version(1, 23) {
+                let undefined = error.kind.is_empty() || error.kind.starts_with("api.");
+                one["code"] = json!(if undefined { "placement.undefined_code" } else { &*error.kind });
+            }
+            if let (Some(serde_json::Value::Object(more)), Some(one)) = (&error.detail, one.as_object_mut()) {
+                one.extend(more.clone());
+            }
+            json!({"errors": [one]})
+        })
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Error, Request, Response, StatusCode};
+use crate::{Request, Response, StatusCode};
 
 /// WebOb's title of a status.
 pub fn title(status: StatusCode) -> &'static str {
@@ -47,9 +47,9 @@ pub fn explanation(status: StatusCode) -> &'static str {
 }
 
 /// The text of an error: the explanation, two line breaks and the detail, except for the statuses that have a form of their own.
-fn body(error: &Error, request: &Request, escape: fn(&str) -> String) -> String {
-    let detail = escape(&error.message);
-    match error.status.as_u16() {
+fn body(status: StatusCode, explanation: &str, detail: &str, request: &Request, escape: fn(&str) -> String) -> String {
+    let detail = escape(detail);
+    match status.as_u16() {
         405 => format!("The method {} is not allowed for this resource. <br /><br />\n{detail}", request.method),
         406 => format!(
             "The resource could not be generated that was acceptable to your browser\n(content of type {}. <br /><br />\n{detail}",
@@ -59,7 +59,7 @@ fn body(error: &Error, request: &Request, escape: fn(&str) -> String) -> String 
             "The request media type {} is not supported by this server.\n<br /><br />\n{detail}",
             escape(request.header("content-type").unwrap_or("${CONTENT_TYPE}"))
         ),
-        _ => format!("{}<br /><br />\n{detail}\n\n", escape(explanation(error.status))),
+        _ => format!("{}<br /><br />\n{detail}\n\n", escape(explanation)),
     }
 }
 
@@ -136,34 +136,34 @@ fn accepted(header: Option<&str>) -> Form {
     }
 }
 
-/// The answer for an error, whose message is WebOb's `detail` (empty where the explanation says it all). `json` makes the JSON body from the
-/// text, the status line (`404 Not Found`) and the title.
-pub fn render(error: &Error, request: &Request, json: impl FnOnce(&str, &str, &str) -> Value) -> Response {
-    let title = title(error.status);
-    let status = format!("{} {title}", error.status.as_u16());
+/// The answer for an error with the explanation (upstream's `explanation=`, by default [`explanation`]) and the detail (upstream's first argument,
+/// empty for none). `json` makes the JSON body from the text, the status line (`404 Not Found`) and the title.
+pub fn render(
+    status: StatusCode,
+    explanation: &str,
+    detail: &str,
+    request: &Request,
+    json: impl FnOnce(&str, &str, &str) -> Value,
+) -> Response {
+    let title = title(status);
+    let line = format!("{} {title}", status.as_u16());
     match accepted(request.header("accept")) {
         Form::Html => {
-            let body = body(error, request, escape_html);
+            let body = body(status, explanation, detail, request, escape_html);
             let html = format!(
-                "<html>\n <head>\n  <title>{status}</title>\n </head>\n <body>\n  <h1>{status}</h1>\n  {body}\n </body>\n</html>"
+                "<html>\n <head>\n  <title>{line}</title>\n </head>\n <body>\n  <h1>{line}</h1>\n  {body}\n </body>\n</html>"
             );
-            Response::text(error.status, "text/html; charset=UTF-8", html)
+            Response::text(status, "text/html; charset=UTF-8", html)
         }
         Form::Json => {
-            let body = body(error, request, str::to_owned);
-            Response::json(error.status, &json(&body, &status, title))
+            let body = body(status, explanation, detail, request, str::to_owned);
+            Response::json(status, &json(&body, &line, title))
         }
         Form::Plain => {
-            let body = strip_tags(&body(error, request, str::to_owned));
-            Response::text(error.status, "text/plain; charset=UTF-8", format!("{status}\n\n{body}"))
+            let body = strip_tags(&body(status, explanation, detail, request, str::to_owned));
+            Response::text(status, "text/plain; charset=UTF-8", format!("{line}\n\n{body}"))
         }
     }
-}
-
-/// The 401 of keystonemiddleware, which stands before these services.
-pub fn unauthenticated(error: &Error, identity_url: &str) -> Response {
-    let body = json!({"error": {"code": 401, "title": "Unauthorized", "message": error.message}});
-    Response::json(error.status, &body).header(http::header::WWW_AUTHENTICATE, format!("Keystone uri=\"{identity_url}\""))
 }
 
 #[cfg(test)]
@@ -178,7 +178,8 @@ mod tests {
         if let Some(accept) = accept {
             request.headers.insert("accept", accept.parse().unwrap());
         }
-        let response = render(&Error::not_found("No <image>"), &request, plain_json);
+        let status = StatusCode::NOT_FOUND;
+        let response = render(status, explanation(status), "No <image>", &request, plain_json);
         match response.body {
             Body::Full(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             _ => String::new(),
