@@ -16,11 +16,6 @@ fn middleware_refusal(identity: &str) -> Response {
     challenge(Response::json(StatusCode::UNAUTHORIZED, &body), identity)
 }
 
-/// `404 Not Found`.
-fn status_line(status: StatusCode) -> String {
-    format!("{} {}", status.as_u16(), title(status))
-}
-
 fn title(status: StatusCode) -> &'static str {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
