@@ -56,7 +56,8 @@ impl Mounts {
 pub async fn serve(listener: TcpListener, mounts: Mounts, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_headers(200);
+    // Some clients look for names in the case that the reference services write.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_headers(200).title_case_headers(true);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(Duration::from_secs(30)));
     loop {
         let accepted = tokio::select! {
