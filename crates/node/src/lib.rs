@@ -1,1 +1,3 @@
-//! `node`
+//! The node.
+
+pub mod datapath;
