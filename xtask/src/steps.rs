@@ -22,6 +22,7 @@ pub const ALL: &[Step] = &[
     Step { name: "build", about: "the program compiles", quick: true, run: build },
     Step { name: "simulated", about: "the whole cloud simulated, with the real clients", quick: true, run: simulated },
     Step { name: "unit", about: "unit, storage and flow tests of every crate", quick: false, run: unit },
+    Step { name: "fuzz", about: "each fuzz target for some seconds", quick: false, run: fuzz },
     Step { name: "tempest", about: "Tempest's open list against the simulated cloud", quick: false, run: tempest },
     Step { name: "lab", about: "the lab with real guests, switch and packets", quick: false, run: lab },
 ];
@@ -104,6 +105,37 @@ fn pytest(folder: &str) -> Result<Count, String> {
 
 fn binary() -> std::path::PathBuf {
     root().join("target/debug/ferrostack")
+}
+
+/// Seconds that each fuzz target runs.
+const FUZZ_SECONDS: u32 = 15;
+
+fn fuzz() -> Result<Count, String> {
+    let tools = root().join("target/tools");
+    if !tools.join("bin/cargo-fuzz").exists() {
+        let mut install = cargo();
+        install.args(["install", "--quiet", "--locked", "cargo-fuzz", "--root"]).arg(&tools);
+        if !watch(install, |_| {})? {
+            return Err("cargo-fuzz could not be installed".into());
+        }
+    }
+    let path = format!("{}:{}", tools.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let fuzz = |args: &[&str]| {
+        let mut c = cargo();
+        // The sanitizer's flag is unstable, and this is the one toolchain there is.
+        c.arg("fuzz").args(args).env("PATH", &path).env("RUSTC_BOOTSTRAP", "1");
+        c
+    };
+    let listed = fuzz(&["list"]).output().map_err(|e| e.to_string())?;
+    let mut count = Count::default();
+    for target in String::from_utf8_lossy(&listed.stdout).lines() {
+        let limit = format!("-max_total_time={FUZZ_SECONDS}");
+        count.add(Count::one(watch(fuzz(&["run", target, "--", &limit, "-verbosity=0", "-print_final_stats=1"]), |_| {})?));
+    }
+    if count.passed + count.failed == 0 {
+        return Err("no fuzz target was found".into());
+    }
+    Ok(count)
 }
 
 fn simulated() -> Result<Count, String> {
