@@ -172,7 +172,10 @@ impl Compiler {
                 }
             }
             Change::Port(id, _) => self.touch_port(*id, work),
-            Change::Router(id, _) => self.touch_router(*id, work),
+            Change::Router(id, new) => {
+                self.touch_router(*id, work);
+                new.iter().flat_map(router_networks).for_each(|n| self.touch_routed(n, work));
+            }
             Change::FloatingIp(id, _) => self.touch_floating(*id, work),
             Change::SecurityGroup(id, _) => self.touch_group(*id, work),
             Change::AddressGroup(id, _) => {
@@ -238,10 +241,14 @@ impl Compiler {
             work.units.insert(Unit::FloatingIp(*f));
         }
         for network in self.state.topology.routers.get(&id).into_iter().flat_map(router_networks) {
-            work.units.insert(Unit::Network(network));
-            let routed = self.state.routers_of.contains_key(&network);
-            work.routed.push((network, routed));
+            self.touch_routed(network, work);
         }
+    }
+
+    fn touch_routed(&self, network: NetworkId, work: &mut Work) {
+        work.units.insert(Unit::Network(network));
+        let routed = self.state.routers_of.contains_key(&network);
+        work.routed.push((network, routed));
     }
 
     fn touch_floating(&self, id: FloatingIpId, work: &mut Work) {
