@@ -8,9 +8,11 @@
 mod context;
 mod error;
 pub mod formats;
+pub mod json_schema;
 pub mod links;
 pub mod metrics;
 mod microversion;
+pub mod python;
 mod request;
 mod response;
 mod routes;

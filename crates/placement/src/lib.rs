@@ -6,9 +6,7 @@
 mod api;
 mod capacity;
 mod error;
-mod json_schema;
 pub mod model;
-mod python;
 pub mod store;
 
 use std::sync::Arc;

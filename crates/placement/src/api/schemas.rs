@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
+use api::json_schema::{Schema, default_formats, lenient_uuid_formats};
 use api::{Error, Request, Version};
 use serde_json::{Map, Value, json};
 
-use crate::json_schema::{Schema, default_formats, lenient_uuid_formats};
 use crate::model::MAX_INT;
 
 const UUID: &str = "^[0-9a-fA-F-]{36}$";

@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use api::schema::is_uuid_like;
-use regex::Regex;
+use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::python::{pformat, repr, repr_str};
+use crate::schema::is_uuid_like;
 
 /// Decides whether a value has a named format; names it does not know are to be accepted.
 pub type Formats = fn(format: &str, instance: &Value) -> bool;
@@ -140,7 +140,7 @@ impl Schema {
     }
 
     fn search(&self, pattern: &str, text: &str) -> bool {
-        self.patterns.get(pattern).is_some_and(|regex| regex.is_match(text))
+        self.patterns.get(pattern).is_some_and(|regex| regex.is_match(text).unwrap_or(false))
     }
 
     fn is_valid(&self, instance: &Value, schema: &Value) -> bool {
