@@ -15,8 +15,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-pub(crate) use groups::protocol_number;
-
 /// The bridge that the unit's flows are for.
 pub(crate) fn bridge_of(unit: &Unit) -> Bridge {
     match unit {
