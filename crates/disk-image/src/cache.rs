@@ -389,6 +389,7 @@ pub fn bases_in_use(folder: &Path) -> std::io::Result<HashSet<PathBuf>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -459,6 +459,7 @@ fn volume(tree: Tree, sectors: u32, layout: &Layout, folders: &[Folder], tables:
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::inspect::{Format, Inspector};

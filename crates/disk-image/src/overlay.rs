@@ -250,6 +250,7 @@ pub fn backing_file(path: &Path) -> std::io::Result<Option<PathBuf>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

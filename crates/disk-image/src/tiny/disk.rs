@@ -306,6 +306,7 @@ fn set_owners(options: &Options, staging: &Path, disk: &Path, offset: u64) -> Re
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -295,6 +295,7 @@ fn fingerprint(options: &Options, plan: &[packages::Package]) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -344,6 +344,7 @@ fn unpack_one(package: &Path, into: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

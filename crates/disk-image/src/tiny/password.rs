@@ -82,6 +82,7 @@ fn repeated(block: &[u8], length: usize) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::sha512_crypt;
 
