@@ -133,6 +133,9 @@ impl ErrorFormat for Image {
     fn render(&self, error: &Error, request: &Request) -> Response {
         match &*error.kind {
             NO_TOKEN => middleware_refusal(&self.identity_url),
+            webob::DETAIL => {
+                webob::render(error.status, webob::explanation(error.status), &error.message, request, webob::plain_json)
+            }
             _ => webob(error.status, &error.message, request),
         }
     }
@@ -153,7 +156,10 @@ impl ErrorFormat for Placement {
             NO_ROUTE => "",
             _ => error.message.as_str(),
         };
-        webob::render(error.status, webob::explanation(error.status), detail, request, |text, _, title| {
+        // Placement reads an absent or indifferent Accept header as a wish for JSON.
+        let accept = request.header("accept").filter(|accept| !matches!(*accept, "" | "*/*")).unwrap_or("application/json");
+        let explanation = webob::explanation(error.status);
+        webob::render_as(Some(accept), error.status, explanation, detail, request, |text, _, title| {
             let mut one = json!({
                 "status": error.status.as_u16(), "title": title, "detail": webob::strip_tags(text), "request_id": request.id,
             });

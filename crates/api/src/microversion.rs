@@ -78,7 +78,9 @@ impl Microversions {
         };
         let header = HeaderName::from_static("openstack-api-version");
         put(headers, header, format!("{} {version}", self.service));
-        headers.append(vary.clone(), HeaderValue::from_static("OpenStack-API-Version"));
+        // Services on the microversion_parse library, which have no header of their own, write it small.
+        let standard = if self.legacy_header.is_some() { "OpenStack-API-Version" } else { "openstack-api-version" };
+        headers.append(vary.clone(), HeaderValue::from_static(standard));
         if let Some(legacy) = self.legacy_header {
             put(headers, HeaderName::from_static(legacy), version.to_string());
             headers.append(vary, HeaderValue::from_static(legacy));

@@ -5,6 +5,9 @@ use serde_json::{Value, json};
 
 use crate::{Request, Response, StatusCode};
 
+/// The kind of an error whose message stands behind WebOb's usual explanation instead of taking its place.
+pub const DETAIL: &str = "webob.detail";
+
 /// WebOb's title of a status.
 pub fn title(status: StatusCode) -> &'static str {
     match status.as_u16() {
@@ -145,9 +148,21 @@ pub fn render(
     request: &Request,
     json: impl FnOnce(&str, &str, &str) -> Value,
 ) -> Response {
+    render_as(request.header("accept"), status, explanation, detail, request, json)
+}
+
+/// [`render`] as if the client had sent this `Accept` header.
+pub fn render_as(
+    accept: Option<&str>,
+    status: StatusCode,
+    explanation: &str,
+    detail: &str,
+    request: &Request,
+    json: impl FnOnce(&str, &str, &str) -> Value,
+) -> Response {
     let title = title(status);
     let line = format!("{} {title}", status.as_u16());
-    match accepted(request.header("accept")) {
+    match accepted(accept) {
         Form::Html => {
             let body = body(status, explanation, detail, request, escape_html);
             let html = format!(

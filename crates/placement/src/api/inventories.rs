@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     CONCURRENT_UPDATE, INVENTORY_INUSE, accepts_json, authorize, conflict, dated, integer, needs_json, no_content, ok,
-    schemas, url,
+    schemas,
 };
 use crate::model::Inventory;
 use crate::store::inventories::{self, Stored};
@@ -152,10 +152,10 @@ fn create(service: &Placement, request: &Request) -> Result<Response> {
         })?;
         Ok::<_, Error>((inventory, generation))
     })?;
-    let location = url(
-        request,
-        &format!("/resource_providers/{uuid}/inventories/{}", inventory.resource_class),
-    );
+    let location = request.url(&format!(
+        "/resource_providers/{uuid}/inventories/{}",
+        inventory.resource_class
+    ));
     let response = Response::json(StatusCode::CREATED, &single(&inventory, generation));
     Ok(dated(request, response, Some(now())).header("location", location))
 }

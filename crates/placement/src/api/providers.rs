@@ -121,7 +121,7 @@ fn create(service: &Placement, request: &Request) -> Result<Response> {
             )),
             error => error.into(),
         })?;
-    let location = url(request, &format!("/resource_providers/{uuid}"));
+    let location = request.url(&format!("/resource_providers/{uuid}"));
     let response = if request.version >= Version(1, 20) {
         ok(request, &view(request, &made), Some(made.modified_at()))
     } else {

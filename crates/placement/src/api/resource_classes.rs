@@ -59,7 +59,7 @@ fn create(service: &Placement, request: &Request) -> Result<Response> {
             }
             error => error.into(),
         })?;
-    Ok(Response::empty(StatusCode::CREATED).header("location", own_url(request, name)))
+    Ok(Response::empty(StatusCode::CREATED).header("location", request.url(&format!("/resource_classes/{name}"))))
 }
 
 /// Until 1.6 this renames a class; from 1.7 on it makes sure that there is one.
@@ -106,7 +106,7 @@ fn ensure(service: &Placement, request: &Request) -> Result<Response> {
     } else {
         StatusCode::NO_CONTENT
     };
-    Ok(Response::empty(status).header("location", own_url(request, name)))
+    Ok(Response::empty(status).header("location", request.url(&format!("/resource_classes/{name}"))))
 }
 
 fn delete(service: &Placement, request: &Request) -> Result<Response> {

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::{
     CONCURRENT_UPDATE, accepts_json, authorize, conflict, dated, integer, needs_json, no_content, ok, schemas, since,
-    url,
 };
 use crate::store::providers;
 use crate::store::traits::{self, Filters, Trait};
@@ -87,7 +86,7 @@ fn create(service: &Placement, request: &Request) -> Result<Response> {
     } else {
         StatusCode::NO_CONTENT
     };
-    let response = Response::empty(status).header("location", url(request, &format!("/traits/{name}")));
+    let response = Response::empty(status).header("location", request.url(&format!("/traits/{name}")));
     Ok(dated(request, response, Some(found.modified_at)))
 }
 
