@@ -6,11 +6,13 @@ mod emit;
 mod flows;
 mod numbers;
 pub mod pipeline;
+mod responder;
 mod state;
 pub mod topology;
 
 pub use compiler::{Compiler, compile};
 pub use flows::{Bridge, BridgeDiff, Connections, FlowDiff, Flows};
 pub use numbers::Numbers;
+pub use responder::{Neighbor, Responder, Response};
 pub use state::{Neighbors, Patch, PortNumbers};
 pub use topology::Topology;

@@ -158,11 +158,6 @@ impl State {
         all(&self.subnets_of, &network).filter_map(|id| Some((*id, self.topology.subnets.get(id)?)))
     }
 
-    /// The subnet of the network that has the address.
-    pub fn subnet_with(&self, network: NetworkId, address: IpAddr) -> Option<&Subnet> {
-        self.subnets(network).map(|(_, s)| s).find(|s| s.cidr.contains(&address))
-    }
-
     /// The patch to a network's physical bridge.
     pub fn patch(&self, network: &Network) -> Option<Patch> {
         let bridge = self

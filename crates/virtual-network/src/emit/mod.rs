@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(crate) use network::serves_dhcp;
+pub(crate) use router::{Leg, legs, served};
+
 /// The bridge that the unit's flows are for.
 pub(crate) fn bridge_of(unit: &Unit) -> Bridge {
     match unit {
