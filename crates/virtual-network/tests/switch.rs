@@ -9,6 +9,7 @@ mod lab;
 
 use fixture::*;
 use lab::*;
+use virtual_network::topology::AddressPair;
 
 fn guests(lab: &mut Lab, which: &[&str]) {
     for g in which {
@@ -58,4 +59,240 @@ fn guests_of_a_network_reach_each_other_as_their_groups_say() {
     });
     assert_eq!(lab.seen_as("g2", "192.168.5.11", 9000), None, "g2 has left it");
     lab.check_flows();
+}
+
+#[test]
+fn routers_route_answer_and_say_why_not() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g2", "g3"]);
+    for own in ["192.168.5.1", "192.168.6.1", "10.98.0.21", "fd00:5::1", "fd00:6::1"] {
+        assert!(lab.ping("g2", own), "the router answers at {own}");
+    }
+    assert!(lab.ping("g2", "192.168.5.2"), "the DHCP server's address answers");
+    assert!(lab.ping("g2", "192.168.6.13") && lab.ping("g3", "192.168.5.12"));
+    assert!(lab.ping("g2", "fd00:6::13") && lab.ping("g3", "fd00:5::12"));
+    lab.serve("g3", 80);
+    assert_eq!(lab.seen_as("g2", "192.168.6.13", 80).as_deref(), Some("192.168.5.12"));
+    assert_eq!(lab.seen_as("g2", "fd00:6::13", 80).as_deref(), Some("fd00:5::12"));
+    let error = |to: &str, ttl| lab.udp_error("g2", to, ttl, 10).map(|e| e.raw_os_error().unwrap_or_default());
+    assert_eq!(error("192.168.6.13", None), Some(libc::ECONNREFUSED), "the guest's own answer");
+    assert_eq!(error("192.168.6.13", Some(1)), Some(libc::EHOSTUNREACH), "TTL ran out at the router");
+    assert_eq!(error("192.168.6.1", None), Some(libc::ECONNREFUSED), "nobody listens at the router");
+    lab.edit(|t| {
+        let r = t.routers.get_mut(&id(R1).into()).unwrap();
+        r.gateway = None;
+        let net = t.networks.get_mut(&id(NET_B).into()).unwrap();
+        net.mtu = 1300;
+    });
+    assert_eq!(error("203.0.113.9", None), Some(libc::ENETUNREACH), "no way out any more");
+    // The first packet is too large for the other network; its sender then knows, and says so itself.
+    let large = lab.udp_error("g2", "192.168.6.13", None, 1350).map(|e| e.raw_os_error().unwrap_or_default());
+    assert_eq!(large, Some(libc::EMSGSIZE));
+    lab.edit(|t| {
+        t.routers.get_mut(&id(R1).into()).unwrap().admin_state_up = false;
+    });
+    assert!(!lab.ping("g2", "192.168.6.13"), "a router that is down carries nothing");
+    lab.check_flows();
+}
+
+#[test]
+fn floating_ips_and_snat() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g1", "g2", "g3", "g4", "out"]);
+    for at in ["g1", "g2", "g4", "out"] {
+        lab.serve(at, 80);
+    }
+    // To the outside: g1 and g4 with their own addresses, the others with their router's.
+    assert_eq!(lab.seen_as("g2", "10.98.0.1", 80).as_deref(), Some("10.98.0.21"));
+    assert_eq!(lab.seen_as("g3", "203.0.113.1", 80).as_deref(), Some("10.98.0.21"), "beyond the gateway");
+    assert_eq!(lab.seen_as("g1", "10.98.0.1", 80).as_deref(), Some("10.98.0.101"));
+    assert_eq!(lab.seen_as("g4", "10.98.0.1", 80).as_deref(), Some("10.98.0.104"));
+    assert!(lab.ping("g2", "10.98.0.1") && lab.ping("g1", "203.0.113.1"));
+    // From the outside.
+    assert_eq!(lab.seen_as("out", "10.98.0.101", 80).as_deref(), Some("10.98.0.1"));
+    assert_eq!(lab.seen_as("out", "10.98.0.104", 80).as_deref(), Some("10.98.0.1"), "same inner address, other tenant");
+    assert!(lab.ping("out", "10.98.0.101"));
+    assert!(lab.ping("out", "10.98.0.21"), "the gateway's address answers");
+    lab.serve("g1", 81);
+    assert_eq!(lab.seen_as("out", "10.98.0.101", 81), None, "g1's groups do not let this in");
+    // Among the guests by floating IP: same router, other router, back to itself.
+    assert_eq!(lab.seen_as("g2", "10.98.0.101", 80).as_deref(), Some("10.98.0.21"));
+    assert_eq!(lab.seen_as("g4", "10.98.0.101", 80).as_deref(), Some("10.98.0.104"));
+    assert_eq!(lab.seen_as("g1", "10.98.0.104", 80).as_deref(), Some("10.98.0.101"));
+    assert_eq!(lab.seen_as("g1", "10.98.0.101", 80).as_deref(), Some("10.98.0.101"));
+    assert!(lab.ping("g1", "10.98.0.104"));
+    // Errors come back through the translation, both ways.
+    let refused = |from: &str, to: &str| lab.udp_error(from, to, None, 10).map(|e| e.raw_os_error().unwrap_or_default());
+    assert_eq!(refused("g2", "10.98.0.1"), Some(libc::ECONNREFUSED));
+    assert_eq!(refused("out", "10.98.0.104"), Some(libc::ECONNREFUSED));
+    assert_eq!(
+        lab.udp_error("out", "10.98.0.104", Some(1), 10).and_then(|e| e.raw_os_error()),
+        Some(libc::EHOSTUNREACH),
+        "the router is a hop on the way in too"
+    );
+    // Nobody is there.
+    assert_eq!(lab.seen_as("g2", "10.98.0.99", 80), None);
+    lab.check_flows();
+}
+
+#[test]
+fn a_floating_ip_that_goes_takes_everything_along() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g1", "g2", "out"]);
+    for at in ["g1", "g2"] {
+        lab.serve(at, 80);
+    }
+    let (_, mut talk) = lab.connect("out", "10.98.0.101", 80).unwrap();
+    assert!(talk.alive());
+    let to_other = floating(101, "10.98.0.101", G2, "192.168.5.12", R1);
+    lab.edit(|t| {
+        t.floating_ips.insert(id(FIP1).into(), to_other);
+    });
+    assert!(!talk.alive(), "the connection was g1's");
+    assert_eq!(lab.seen_as("out", "10.98.0.101", 80).as_deref(), Some("10.98.0.1"), "now it is g2");
+    lab.edit(|t| {
+        t.floating_ips.remove(&id(FIP1).into());
+    });
+    assert_eq!(lab.seen_as("out", "10.98.0.101", 80), None);
+    assert!(!lab.ping("out", "10.98.0.101"));
+    assert_eq!(lab.seen_as("g2", "192.168.5.11", 80).as_deref(), Some("192.168.5.12"), "inside all is as before");
+    // Without SNAT, packets leave as they are, and the outside has a route back.
+    lab.exec("out", "ip", &["route", "add", "192.168.5.0/24", "via", "10.98.0.21"]);
+    lab.serve("out", 80);
+    assert_eq!(lab.seen_as("g2", "10.98.0.1", 80).as_deref(), Some("10.98.0.21"));
+    lab.edit(|t| {
+        let r = t.routers.get_mut(&id(R1).into()).unwrap();
+        r.gateway.as_mut().unwrap().enable_snat = false;
+    });
+    assert_eq!(lab.seen_as("g2", "10.98.0.1", 80).as_deref(), Some("192.168.5.12"));
+}
+
+#[test]
+fn a_rule_that_goes_ends_its_connections() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g1", "g2"]);
+    lab.serve("g1", 80);
+    let (_, mut talk) = lab.connect("g2", "192.168.5.11", 80).unwrap();
+    assert!(talk.alive());
+    let web = id(SG_WEB).into();
+    let rules = |lab: &Lab, rules: Vec<_>| {
+        lab.edit(|t| {
+            t.security_groups.get_mut(&web).unwrap().rules = rules;
+        });
+    };
+    rules(&lab, egress_all());
+    assert!(!talk.alive(), "what is established is not allowed any more");
+    let mut allowed = egress_all();
+    allowed.push(tcp_in(80));
+    rules(&lab, allowed);
+    assert!(lab.seen_as("g2", "192.168.5.11", 80).is_some(), "and new ones are, once the rule is back");
+    // Without state, answers need a rule of their own.
+    lab.edit(|t| {
+        let g2 = t.ports.get_mut(&id(G2).into()).unwrap();
+        g2.security_groups = [web].into();
+        t.security_groups.get_mut(&web).unwrap().stateful = false;
+    });
+    assert!(lab.seen_as("g2", "192.168.5.11", 80).is_none(), "the answer is not allowed to g2");
+}
+
+#[test]
+fn guests_use_only_what_is_theirs() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g1", "g2", "g3"]);
+    assert!(lab.ping("g2", "192.168.5.11"));
+    lab.exec("g2", "ip", &["addr", "add", "192.168.5.99/24", "dev", "eth0"]);
+    assert!(!lab.ping_from("g2", Some("192.168.5.99"), "192.168.5.11"), "another IPv4 address");
+    lab.exec("g2", "ip", &["addr", "add", "fd00:5::99/64", "dev", "eth0", "nodad"]);
+    assert!(!lab.ping_from("g2", Some("fd00:5::99"), "fd00:6::13"), "another IPv6 address");
+    // ARP for an address of someone else: g2 says it is g1.
+    let arp = |sha: [u8; 6], spa: [u8; 4], op: u8| {
+        let mut f = vec![0xff; 6];
+        f.extend(mac(2).bytes());
+        f.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, op]);
+        f.extend(sha);
+        f.extend(spa);
+        f.extend([0; 6]);
+        f.extend(spa);
+        f
+    };
+    lab.edit(|t| {
+        // A guest that no rule filters hears what is said.
+        t.ports.get_mut(&id(G1).into()).unwrap().port_security_enabled = false;
+    });
+    assert!(lab.ping("g1", "192.168.5.12"));
+    lab.exec("g1", "sysctl", &["-qw", "net.ipv4.conf.eth0.arp_accept=1"]);
+    lab.inject("g2", &arp(mac(2).bytes(), [192, 168, 5, 200], 2));
+    lab.inject("g2", &arp(mac(9).bytes(), [192, 168, 5, 12], 2));
+    // Its own is heard, and comes later, so the others would have been there.
+    lab.exec("g1", "ip", &["neigh", "flush", "all"]);
+    assert!(lab.ping("g2", "192.168.5.11"));
+    assert!(lab.neighbor("g1", "192.168.5.12").contains(&mac(2).to_string()));
+    assert!(!lab.neighbor("g1", "192.168.5.200").contains("lladdr"));
+    // With an address pair it is allowed, and others find it although the topology does not tell where it is.
+    lab.edit(|t| {
+        let pair = AddressPair { address: "192.168.5.99/32".parse().unwrap(), mac: None };
+        t.ports.get_mut(&id(G2).into()).unwrap().allowed_address_pairs = vec![pair];
+    });
+    assert!(lab.ping_from("g2", Some("192.168.5.99"), "192.168.5.11"));
+    assert!(lab.ping("g1", "192.168.5.99"));
+    assert!(lab.ping("g3", "192.168.5.99"), "the router asks for it");
+    // Another MAC.
+    lab.exec("g2", "ip", &["link", "set", "eth0", "address", &mac(77).to_string()]);
+    assert!(!lab.ping("g2", "192.168.5.11"));
+    lab.edit(|t| {
+        t.ports.get_mut(&id(G2).into()).unwrap().port_security_enabled = false;
+    });
+    assert!(lab.ping("g2", "192.168.5.11"), "without port security anything goes");
+    lab.edit(|t| {
+        t.ports.get_mut(&id(G2).into()).unwrap().admin_state_up = false;
+    });
+    assert!(!lab.ping("g1", "192.168.5.12"), "a port that is down carries nothing");
+}
+
+#[test]
+fn guests_in_the_providers_network() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["gx", "g1", "g2", "out"]);
+    lab.serve("gx", 80);
+    lab.serve("g1", 80);
+    assert!(lab.ping("gx", "10.98.0.1") && lab.ping("out", "10.98.0.60"));
+    assert!(lab.ping("gx", "203.0.113.1"));
+    assert_eq!(lab.seen_as("out", "10.98.0.60", 80).as_deref(), Some("10.98.0.1"));
+    assert_eq!(lab.seen_as("g2", "10.98.0.60", 80).as_deref(), Some("10.98.0.21"), "through the router");
+    assert_eq!(lab.seen_as("g1", "10.98.0.60", 80).as_deref(), Some("10.98.0.101"));
+    assert_eq!(lab.seen_as("gx", "10.98.0.101", 80).as_deref(), Some("10.98.0.60"));
+    lab.check_flows();
+}
+
+#[test]
+fn metadata_tells_who_asks() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g1", "g4", "meta"]);
+    lab.serve("meta", 8775);
+    for (guest, port) in [("g1", G1), ("g4", G4)] {
+        let seen = lab.seen_as(guest, "169.254.169.254", 80).unwrap();
+        let (who, address) = lab.client(ip(&seen)).unwrap();
+        assert_eq!((who, address), (id(port).into(), ip("192.168.5.11")), "both have the same address");
+    }
 }

@@ -122,7 +122,9 @@ fn filter(out: &mut Out, d: &Direction) {
     }
     for t in IP_TYPES {
         let ip = || Match::new().eth_type(t);
-        out.flow(d.track, 100, ip().flag(d.stateless, true), goto(d.rules));
+        // The sender's zone may have left its state on the packet.
+        let untracked = vec![Action::CtClear, Action::resubmit(d.rules)];
+        out.flow(d.track, 100, ip().flag(d.stateless, true), untracked);
         out.flow(d.track, 90, ip(), vec![Ct::track(zone, d.rules).action()]);
 
         // Answers pass as long as what they answer was not found forbidden since. Forward packets are always judged anew.

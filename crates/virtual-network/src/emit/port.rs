@@ -31,7 +31,7 @@ pub(super) fn port(s: &State, id: PortId, out: &mut Out) {
     }
 }
 
-/// What everyone in the network and its routers may be told of the port.
+/// What everyone in the network and its routers may be told of the port. A guest that may use any MAC answers ARP itself.
 fn known(s: &State, port: &Port, tag: u32, out: &mut Out) {
     let mac = port.mac.0;
     let asked = || in_network(tag).flag(flag::FROM_PORT, true);
@@ -41,6 +41,9 @@ fn known(s: &State, port: &Port, tag: u32, out: &mut Out) {
     for address in addresses.clone() {
         if routed {
             neighbor_flow(out, 100, tag, address, mac);
+        }
+        if !port.port_security_enabled {
+            continue;
         }
         match address {
             IpAddr::V4(a) => {
@@ -55,7 +58,7 @@ fn known(s: &State, port: &Port, tag: u32, out: &mut Out) {
             ),
         }
     }
-    if addresses.clone().any(|a| a.is_ipv6()) && !addresses.clone().any(|a| a == own) {
+    if port.port_security_enabled && addresses.clone().any(|a| a.is_ipv6()) && !addresses.clone().any(|a| a == own) {
         out.flow(
             table::SERVICES,
             100,

@@ -108,6 +108,8 @@ pub(super) fn router(s: &State, id: RouterId, out: &mut Out) {
     if let Some(address) = v4 {
         let new = || at(key).ip().ct_state(ct_state::TRK | ct_state::NEW, 0);
         out.flow(table::DNAT, 80, new().ipv4_dst(address, 32), vec![]);
+        let udp = new().ip_proto(openflow::ip_proto::UDP).ipv4_dst(address, 32);
+        out.flow(table::DNAT, 81, udp, vec![Trap::PortUnreachable.action()]);
         if gateway.enable_snat {
             let translate = Ct::commit(zone_in(register::ROUTER)).nat(Nat::src(address).ports(1024, 65535));
             out.flow(
@@ -145,7 +147,8 @@ fn own_address(leg: &Leg<'_>, key: u32, address: IpAddr, out: &mut Out) {
         .into_iter()
         .chain([Action::CtClear, Action::resubmit(table::L2)])
         .collect();
-    // What comes from outside may be an answer to something translated; that is for conntrack to find out.
+    // What comes to the gateway's address may be an answer to something translated, also if it comes from inside (from a
+    // guest whose floating IP was talked to by another guest): it goes out and in again, for conntrack to find out.
     let inside = at(key).flag(flag::FROM_OUTSIDE, false);
     match address {
         IpAddr::V4(a) => {
@@ -153,9 +156,11 @@ fn own_address(leg: &Leg<'_>, key: u32, address: IpAddr, out: &mut Out) {
             out.flow(table::SERVICES, 105, arp, answer_arp(mac, a));
             let echo = at(key).icmp().with(Field::Icmpv4Type, 8u8).ipv4_dst(a, 32);
             out.flow(table::ROUTER, 130, echo, back);
-            let udp = inside.clone().udp().ipv4_dst(a, 32);
-            out.flow(table::ROUTER, 110, udp, vec![Trap::PortUnreachable.action()]);
-            out.flow(table::ROUTER, 105, inside.ip().ipv4_dst(a, 32), vec![]);
+            if !leg.outside {
+                let udp = inside.clone().udp().ipv4_dst(a, 32);
+                out.flow(table::ROUTER, 110, udp, vec![Trap::PortUnreachable.action()]);
+                out.flow(table::ROUTER, 105, inside.ip().ipv4_dst(a, 32), vec![]);
+            }
         }
         IpAddr::V6(a) => {
             let solicited = solicitation(in_network(leg.tag), a);

@@ -1,7 +1,7 @@
 //! A real Open vSwitch in a namespace of its own, guests in theirs, and the compiler as its controller.
 
 use super::fixture::*;
-use openflow::{Connection, Event, PacketOut};
+use openflow::{Connection, Event};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,10 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use virtual_network::topology::*;
-use virtual_network::{Bridge, Compiler, FlowDiff, Patch, PortNumbers};
-
-/// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use virtual_network::{Bridge, BridgeDiff, Compiler, FlowDiff, Patch, PortNumbers, Responder};
 
 fn run(program: &str, args: &[&str]) -> Output {
     let out = Command::new(program).args(args).stdin(Stdio::null()).output();
@@ -184,8 +181,10 @@ impl Lab {
                 let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
                 Connection::establish(stream).await.unwrap()
             });
+            if bridge == Bridge::Integration {
+                lab.runtime.spawn(serve(lab.shared.clone(), events));
+            }
             lab.shared.lock().unwrap().connections.insert(bridge, connection);
-            lab.runtime.spawn(serve(lab.shared.clone(), events));
         }
         lab.change(|c| c.set_port_numbers(PortNumbers::default()));
         let patch = Patch {
@@ -247,12 +246,7 @@ impl Lab {
             self.appctl(&["dpctl/flush-conntrack", &format!("zone={zone}")]);
         }
         for (bridge, diff) in diff.bridges {
-            let removed = diff.remove.into_iter().map(|f| openflow::Change::Delete {
-                table: f.table,
-                priority: f.priority,
-                matches: f.matches,
-            });
-            let changes: Vec<_> = removed.chain(diff.add.into_iter().map(openflow::Change::Add)).collect();
+            let changes = changes(diff);
             let connection = &connections[&bridge];
             self.runtime.block_on(connection.bundle(&changes)).unwrap_or_else(|e| {
                 let detail = match &e {
@@ -265,12 +259,14 @@ impl Lab {
                 panic!("{bridge}: {detail}")
             });
         }
+        // Until then packets may still go by what was cached of the old flows.
+        self.appctl(&["revalidator/wait"]);
         for c in diff.flush_connections {
             let (zone, tuple) = match c {
                 virtual_network::Connections::To { zone, address } => (zone, format!("ct_nw_dst={address}")),
                 virtual_network::Connections::From { zone, address } => (zone, format!("ct_nw_src={address}")),
             };
-            self.appctl(&["dpctl/flush-conntrack", "netdev@ovs-netdev", &format!("zone={zone}"), &tuple]);
+            self.appctl(&["dpctl/flush-conntrack", &format!("zone={zone}"), &tuple]);
         }
     }
 
@@ -438,6 +434,32 @@ impl Lab {
         self.connect(from, to, port).map(|(a, _)| a.to_string())
     }
 
+    /// Puts a frame on the wire as a guest that obeys nobody would.
+    pub fn inject(&self, from: &str, frame: &[u8]) {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+        inside(&self.name(from), || {
+            let kind = SockType::Raw;
+            let fd = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).unwrap();
+            let index = nix::net::if_::if_nametoindex("eth0").unwrap();
+            // SAFETY: all of it is plain numbers.
+            let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+            to.sll_family = libc::AF_PACKET as u16;
+            to.sll_ifindex = index as i32;
+            to.sll_halen = 6;
+            let length = size_of_val(&to) as libc::socklen_t;
+            // SAFETY: frame and address live during the call, and the lengths are theirs.
+            let sent = unsafe {
+                libc::sendto(fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), length)
+            };
+            assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
+        });
+    }
+
+    /// What the neighbour table of a guest says of an address.
+    pub fn neighbor(&self, of: &str, address: &str) -> String {
+        self.exec(of, "ip", &["neigh", "show", address])
+    }
+
     /// Sends UDP to a closed port: the error that comes back.
     pub fn udp_error(&self, from: &str, to: &str, ttl: Option<u32>, size: usize) -> Option<std::io::Error> {
         let to = SocketAddr::new(ip(to), 9999);
@@ -510,24 +532,50 @@ fn bind(socket: &UdpSocket, source: IpAddr) {
     bind(socket.as_raw_fd(), &address).unwrap();
 }
 
+/// What the node's daemon does: answers packets, and tells the time.
 async fn serve(shared: Arc<Mutex<Shared>>, mut events: tokio::sync::mpsc::Receiver<Event>) {
-    while let Some(event) = events.recv().await {
-        if let Event::PacketIn(packet) = event {
-            let out: Vec<PacketOut> = Vec::new();
-            let shared = shared.lock().unwrap();
-            let _ = packet;
-            for p in out {
-                let _ = shared.connections[&Bridge::Integration].packet_out(p);
+    let (mut responder, start) = (Responder::new(), Instant::now());
+    let mut seconds = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        let packet = tokio::select! {
+            event = events.recv() => match event {
+                Some(Event::PacketIn(packet)) => Some(packet),
+                Some(_) => continue,
+                None => return,
+            },
+            _ = seconds.tick() => None,
+        };
+        let (bundles, packets) = {
+            let mut shared = shared.lock().unwrap();
+            let response = match packet {
+                Some(p) => responder.respond(&shared.compiler, &p, start.elapsed()),
+                None => responder.tick(&shared.compiler, start.elapsed()),
+            };
+            let mut bundles = Vec::new();
+            for (network, address, mac) in response.neighbors {
+                bundles.push(shared.compiler.set_neighbor(network, address, mac));
             }
+            (bundles, response.packets)
+        };
+        let connection = shared.lock().unwrap().connections.get(&Bridge::Integration).cloned();
+        let Some(connection) = connection else { continue };
+        for diff in bundles {
+            for (_, d) in diff.bridges {
+                connection.bundle(&changes(d)).await.unwrap();
+            }
+        }
+        for p in packets {
+            connection.packet_out(p).unwrap();
         }
     }
 }
 
-/// Waits until `f` holds.
-pub fn eventually(what: &str, mut f: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !f() {
-        assert!(Instant::now() < until, "{what}");
-        std::thread::yield_now();
-    }
+fn changes(diff: BridgeDiff) -> Vec<openflow::Change> {
+    let removed = diff.remove.into_iter().map(|f| openflow::Change::Delete {
+        table: f.table,
+        priority: f.priority,
+        matches: f.matches,
+    });
+    removed.chain(diff.add.into_iter().map(openflow::Change::Add)).collect()
 }
+
