@@ -1,0 +1,106 @@
+//! The API: one file per resource, and what they share.
+
+mod actions;
+mod cache;
+mod data;
+mod images;
+mod info;
+mod members;
+pub(crate) mod rules;
+mod schemas;
+mod tags;
+mod versions;
+
+use api::{Error, Request, Response, Result, Routes, StatusCode};
+use serde_json::Value;
+
+use crate::Images;
+
+/// Which import methods are offered.
+const IMPORT_METHODS: [&str; 0] = [];
+
+/// All routes.
+pub(crate) fn routes() -> Routes<Images> {
+    let mut routes = Routes::new();
+    versions::routes(&mut routes);
+    images::routes(&mut routes);
+    data::routes(&mut routes);
+    tags::routes(&mut routes);
+    members::routes(&mut routes);
+    actions::routes(&mut routes);
+    schemas::routes(&mut routes);
+    info::routes(&mut routes);
+    cache::routes(&mut routes);
+    routes
+}
+
+/// Clients may write any minor version into the path.
+pub(crate) fn rewrite(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/v2.")?;
+    let (minor, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let known = ["0", "1", "2", "3", "4", "5", "6", "7", "9", "15", "17"].contains(&minor);
+    known.then(|| format!("/v2/{rest}"))
+}
+
+/// A JSON body.
+fn body(request: &Request) -> Result<Value> {
+    if request.body.is_empty() {
+        return Err(Error::bad_request("Body expected in request."));
+    }
+    match serde_json::from_slice(&request.body) {
+        Ok(value @ (Value::Object(_) | Value::Array(_))) => Ok(value),
+        Ok(_) => Err(Error::bad_request("Unexpected body type. Expected list/dict.")),
+        Err(_) => Err(Error::bad_request("Malformed JSON in request body.")),
+    }
+}
+
+/// Operations that take no body refuse one.
+fn no_body(request: &Request) -> Result<()> {
+    if request.body.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::bad_request("A body is not expected with this request."))
+    }
+}
+
+fn media_type(request: &Request) -> Option<&str> {
+    request
+        .header("content-type")
+        .map(|value| value.split(';').next().unwrap_or("").trim())
+}
+
+fn no_content() -> Response {
+    Response::empty(StatusCode::NO_CONTENT)
+}
+
+/// Python's `urlencode`.
+fn urlencode(pairs: &[(String, String)]) -> String {
+    let quote = |text: &str| {
+        let mut out = String::new();
+        for byte in text.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => out.push(char::from(byte)),
+                b' ' => out.push('+'),
+                byte => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        out
+    };
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{}={}", quote(name), quote(value)))
+        .collect::<Vec<_>>()
+        .join("&")
+}
+
+/// The query as a page's links repeat it: each name once with its last value, without the marker.
+fn page_query(request: &Request) -> Vec<(String, String)> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for (name, value) in request.query.iter().filter(|(name, _)| *name != "marker") {
+        match pairs.iter_mut().find(|(have, _)| have == name) {
+            Some(have) => have.1 = value.to_owned(),
+            None => pairs.push((name.to_owned(), value.to_owned())),
+        }
+    }
+    pairs
+}

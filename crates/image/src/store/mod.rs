@@ -1,0 +1,4 @@
+//! SQL, one file per resource. Every function works in the caller's transaction.
+
+pub mod images;
+pub mod members;
