@@ -10,7 +10,7 @@ mod facts;
 pub mod model;
 pub mod store;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::api::{Authenticator, Context, Request, Service, ServiceConfig, formats};
@@ -32,23 +32,50 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
     sql: include_str!("schema.sql"),
 }];
 
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the data is.
+    pub folder: PathBuf,
+    /// Bytes of an image's data at most.
+    pub size_cap: u64,
+    /// Images a project may have; 0 for as many as it likes.
+    pub image_count_total: u64,
+    /// MiB of data a project may have in all; 0 for as much as it likes.
+    pub image_size_total: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            folder: PathBuf::from("images"),
+            size_cap: 1 << 40,
+            image_count_total: 0,
+            image_size_total: 0,
+        }
+    }
+}
+
+/// The service as others know it: by its type.
+pub type Image = Images;
+
 /// The service's state.
 pub struct Images {
     pub(crate) database: Database,
     pub(crate) policy: Enforcer,
     pub(crate) folder: Folder,
     pub(crate) limits: Limits,
+    pub(crate) quota: Quota,
 }
 
 impl Images {
-    /// The service over a migrated database, with its data in `folder`. `policy` is the operator's `policy.yaml`. Uploads that an earlier run
-    /// did not finish are undone.
+    /// The service over a migrated database. `policy` is the operator's `policy.yaml`. Uploads that an earlier run did not finish are undone.
     ///
     /// # Errors
     /// When the policy makes no sense, or the folder or the database cannot be used.
-    pub fn new(database: Database, folder: &Path, policy: Option<&str>) -> Result<Images, StartError> {
+    pub fn new(database: Database, config: Config, policy: Option<&str>) -> Result<Arc<Images>, StartError> {
         let policy = Enforcer::new(&[policy::defaults::image::RULES], policy)?;
-        let folder = Folder::open(folder).map_err(Error::Data)?;
+        let folder = Folder::open(&config.folder).map_err(Error::Data)?;
         database.write(|tx| {
             for id in images::in_state(tx, Status::Saving)? {
                 if let Some(mut image) = images::find(tx, &id)? {
@@ -58,12 +85,21 @@ impl Images {
             }
             Ok::<_, Error>(())
         })?;
-        Ok(Images {
+        let limits = Limits {
+            image_size: config.size_cap,
+            ..Limits::default()
+        };
+        let quota = Quota {
+            images: config.image_count_total,
+            mebibytes: config.image_size_total,
+        };
+        Ok(Arc::new(Images {
             database,
             policy,
             folder,
-            limits: Limits::default(),
-        })
+            limits,
+            quota,
+        }))
     }
 
     /// The HTTP API. `identity_url` is what a 401 refers to.
@@ -93,6 +129,12 @@ impl Images {
             },
         }
     }
+}
+
+/// What a project may have; 0 is no limit.
+pub(crate) struct Quota {
+    pub(crate) images: u64,
+    pub(crate) mebibytes: u64,
 }
 
 /// Who asks, as this service sees it.

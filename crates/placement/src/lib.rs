@@ -37,13 +37,13 @@ impl Placement {
     ///
     /// # Errors
     /// When the policy makes no sense or the database fails.
-    pub fn new(database: Database, policy: Option<&str>) -> Result<Placement, StartError> {
+    pub fn new(database: Database, policy: Option<&str>) -> Result<Arc<Placement>, StartError> {
         let policy = Enforcer::new(&[policy::defaults::placement::RULES], policy)?;
         database.write(|tx| {
             store::resource_classes::sync(tx)?;
             store::traits::sync(tx)
         })?;
-        Ok(Placement { database, policy })
+        Ok(Arc::new(Placement { database, policy }))
     }
 
     /// The HTTP API. `identity_url` is what a 401 refers to.

@@ -61,7 +61,7 @@ fn upload(service: Arc<Images>, request: StreamRequest) -> BoxFuture<'static, Re
         let head = request.head.clone();
         needs_octets(&head)?;
         let announced = announced_size(&head)?;
-        let image = begin(&service, service.caller(&head), &head)?;
+        let image = begin(&service, service.caller(&head), &head, announced.unwrap_or(0))?;
         match receive(&service, &image, announced, request.into_body()).await {
             Ok(()) => Ok(no_content()),
             Err(error) => {
@@ -73,8 +73,9 @@ fn upload(service: Arc<Images>, request: StreamRequest) -> BoxFuture<'static, Re
 }
 
 /// Puts the image into the state `saving`, so that nobody else uploads.
-fn begin(service: &Images, caller: Caller<'_>, request: &Request) -> Result<Image> {
+fn begin(service: &Images, caller: Caller<'_>, request: &Request, announced: u64) -> Result<Image> {
     service.database.write(|tx| {
+        rules::size_quota(service, tx, caller.viewer.project, announced)?;
         let mut image = from_path(tx, caller, request)?;
         rules::enforce(service, caller, &image, "upload_image")?;
         let before = image.status;

@@ -214,7 +214,10 @@ fn parse(service: &Images, caller: Caller<'_>, body: Value) -> Result<Image> {
 fn create(service: &Images, request: &Request) -> Result<Response> {
     let caller = service.caller(request);
     let image = parse(service, caller, body(request)?)?;
-    service.database.write(|tx| images::insert(tx, &image))?;
+    service.database.write(|tx| {
+        rules::count_quota(service, tx, caller.viewer.project)?;
+        Ok::<_, Error>(images::insert(tx, &image)?)
+    })?;
     let location = request.url(&format!("/v2/images/{}", image.id));
     let mut response = Response::json(StatusCode::CREATED, &view(&image)).header("location", location);
     if !IMPORT_METHODS.is_empty() {

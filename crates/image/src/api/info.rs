@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{IMPORT_METHODS, no_body, rules};
 use crate::Images;
+use crate::store::images;
 
 pub(super) fn routes(routes: &mut Routes<Images>) {
     routes
@@ -36,7 +37,30 @@ fn stores_detail(service: &Images, request: &Request) -> Result<Response> {
     Err(no_stores())
 }
 
-/// Limits are not registered with Identity, so there is nothing to count against.
-fn usage(_: &Images, _: &Request) -> Result<Response> {
-    Ok(Response::json(StatusCode::OK, &json!({"usage": {}})))
+/// Of the limits that are set, how much is used; nothing where none is.
+fn usage(service: &Images, request: &Request) -> Result<Response> {
+    let quota = &service.quota;
+    let Some(project) = service
+        .caller(request)
+        .viewer
+        .project
+        .filter(|_| quota.images > 0 || quota.mebibytes > 0)
+    else {
+        return Ok(Response::json(StatusCode::OK, &json!({"usage": {}})));
+    };
+    let ((count, size), staged, uploading) = service.database.read(|tx| {
+        Ok::<_, crate::Error>((
+            images::usage(tx, project)?,
+            images::staged(tx, project)?,
+            images::uploading(tx, project)?,
+        ))
+    })?;
+    let limit = |limit: u64| if limit == 0 { json!(-1) } else { json!(limit) };
+    let usage = json!({
+        "image_size_total": {"usage": size >> 20, "limit": limit(quota.mebibytes)},
+        "image_stage_total": {"usage": staged >> 20, "limit": limit(0)},
+        "image_count_total": {"usage": count, "limit": limit(quota.images)},
+        "image_count_uploading": {"usage": uploading, "limit": limit(0)},
+    });
+    Ok(Response::json(StatusCode::OK, &json!({"usage": usage})))
 }

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use api::{Error, Result};
+use database::Tx;
 use policy::Target;
 use serde_json::Value;
 
 use crate::model::Refusal;
 use crate::model::image::Image;
 use crate::model::patch::RESERVED_PREFIX;
+use crate::store::images;
 use crate::{Caller, Images};
 
 /// An image as rules see it.
@@ -144,4 +146,45 @@ pub(crate) fn tag_limit(service: &Images, tags: &[String]) -> Result<(), String>
         ));
     }
     Ok(())
+}
+
+/// oslo.limit's sentence on a project that has enough.
+fn over_limit(project: &str, name: &str, limit: u64, used: u64, more: u64) -> Error {
+    let reason = format!(
+        "Project {project} is over a limit for [Resource {name} is over limit of {limit} due to current usage {used} and delta {more}]"
+    );
+    Error::too_large(format!(
+        "The request returned a 413 Request Entity Too Large. This generally means that rate limiting or a quota threshold \
+         was breached.\n\nThe response body:\n{reason}"
+    ))
+}
+
+/// One more image must be allowed.
+pub(crate) fn count_quota(service: &Images, tx: &mut Tx<'_>, project: Option<&str>) -> Result<()> {
+    let limit = service.quota.images;
+    let Some(project) = project.filter(|_| limit > 0) else {
+        return Ok(());
+    };
+    let (used, _) = images::usage(tx, project)?;
+    if used + 1 > limit {
+        Err(over_limit(project, "image_count_total", limit, used, 1))
+    } else {
+        Ok(())
+    }
+}
+
+/// So many bytes more must be allowed.
+pub(crate) fn size_quota(service: &Images, tx: &mut Tx<'_>, project: Option<&str>, bytes: u64) -> Result<()> {
+    const MIB: u64 = 1 << 20;
+    let limit = service.quota.mebibytes;
+    let Some(project) = project.filter(|_| limit > 0) else {
+        return Ok(());
+    };
+    let (_, used) = images::usage(tx, project)?;
+    let (used, more) = (used / MIB, bytes / MIB);
+    if used + more > limit {
+        Err(over_limit(project, "image_size_total", limit, used, more))
+    } else {
+        Ok(())
+    }
 }

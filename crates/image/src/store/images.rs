@@ -303,6 +303,36 @@ pub fn delete(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// How many images a project has, and how many bytes of data.
+pub fn usage(tx: &mut Tx<'_>, project: &str) -> Result<(u64, u64)> {
+    let row = tx.query_one(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM images WHERE owner = ?1",
+        &params![project],
+    )?;
+    match row {
+        Some(row) => Ok((row.get(0)?, row.get(1)?)),
+        None => Ok((0, 0)),
+    }
+}
+
+/// Bytes that a project has staged.
+pub fn staged(tx: &mut Tx<'_>, project: &str) -> Result<u64> {
+    let sum: Option<u64> = tx.scalar(
+        "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM images WHERE owner = ?1 AND status IN ('uploading', 'importing')",
+        &params![project],
+    )?;
+    Ok(sum.unwrap_or(0))
+}
+
+/// How many uploads of a project are under way.
+pub fn uploading(tx: &mut Tx<'_>, project: &str) -> Result<u64> {
+    let count: Option<u64> = tx.scalar(
+        "SELECT COUNT(*) FROM images WHERE owner = ?1 AND status IN ('saving', 'uploading', 'importing')",
+        &params![project],
+    )?;
+    Ok(count.unwrap_or(0))
+}
+
 /// Ids of all images in a state.
 pub fn in_state(tx: &mut Tx<'_>, status: Status) -> Result<Vec<String>> {
     Ok(tx.column(
