@@ -41,6 +41,9 @@
 //! whether or not it may be fragmented. IPv6 is never translated. QoS ([`topology::Qos`]) is carried, not compiled.
 //! A gateway on another node is not reached through a tunnel yet; routers between tunnel networks are on every node.
 
+#[cfg(test)]
+extern crate self as virtual_network;
+
 mod compiler;
 mod emit;
 mod flows;

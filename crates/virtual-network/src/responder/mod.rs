@@ -181,3 +181,6 @@ fn in_network(s: &State, network: NetworkId, data: Vec<u8>) -> Option<PacketOut>
     })
 }
 
+
+#[cfg(test)]
+mod tests;
