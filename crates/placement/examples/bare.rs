@@ -13,7 +13,7 @@ impl Authenticator for Tokens {
 async fn main() {
     let db = database::Database::temporary().unwrap();
     db.migrate(&[placement::MIGRATIONS]).unwrap();
-    let p = Arc::new(placement::Placement::new(db, None).unwrap());
+    let p = placement::Placement::new(db, None).unwrap();
     let service = p.service(Arc::new(Tokens), "http://127.0.0.1:5000");
     let port: u16 = std::env::args().nth(1).unwrap().parse().unwrap();
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
