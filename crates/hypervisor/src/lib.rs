@@ -134,6 +134,18 @@ pub struct Disk {
     /// The guest cannot write it.
     #[serde(default)]
     pub read_only: bool,
+    /// What a qcow2 is an overlay of. It overrides what the file's header says: QEMU then needs no way to any other folder.
+    #[serde(default)]
+    pub backing: Option<Backing>,
+}
+
+/// What a disk is an overlay of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backing {
+    /// A file in the guest's own folder, as a rule a hard link to a cached image.
+    pub file: String,
+    /// Its format.
+    pub format: String,
 }
 
 /// A network interface of a guest.

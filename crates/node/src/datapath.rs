@@ -24,7 +24,10 @@ impl SwitchError {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let doing = doing.into();
-        move |source| Self { doing, source: source.into() }
+        move |source| Self {
+            doing,
+            source: source.into(),
+        }
     }
 }
 

@@ -134,22 +134,45 @@ pub fn arguments(spec: &GuestSpec, settings: &SpawnSettings, tap_fds: &[i32]) ->
         add("device", controller.to_string());
     }
     for (n, disk) in spec.disks.iter().enumerate() {
-        let file = json!({
-            "driver": "file",
-            "node-name": format!("file{n}"),
-            "filename": disk.file,
-            "read-only": disk.read_only,
-            "auto-read-only": false,
-            "discard": "unmap",
-        });
-        let format = json!({
+        let file = |node: String, name: &str, read_only: bool| {
+            json!({
+                "driver": "file",
+                "node-name": node,
+                "filename": name,
+                "read-only": read_only,
+                "auto-read-only": false,
+                "discard": "unmap",
+            })
+        };
+        let mut format = json!({
             "driver": disk.format,
             "node-name": format!("disk{n}"),
             "file": format!("file{n}"),
             "read-only": disk.read_only,
             "discard": "unmap",
         });
-        add("blockdev", file.to_string());
+        if let Some(backing) = &disk.backing {
+            let mut base = json!({
+                "driver": backing.format,
+                "node-name": format!("base{n}"),
+                "file": format!("basefile{n}"),
+                "read-only": true,
+            });
+            add(
+                "blockdev",
+                file(format!("basefile{n}"), &backing.file, true).to_string(),
+            );
+            if backing.format == "qcow2" {
+                // Images with backing files are refused when they are fetched; QEMU is not to look for one either.
+                base["backing"] = serde_json::Value::Null;
+            }
+            add("blockdev", base.to_string());
+            format["backing"] = json!(format!("base{n}"));
+        }
+        add(
+            "blockdev",
+            file(format!("file{n}"), &disk.file, disk.read_only).to_string(),
+        );
         add("blockdev", format.to_string());
         let mut device = json!({"drive": format!("disk{n}"), "id": format!("disk-{n}")});
         match disk.bus {
@@ -222,6 +245,10 @@ mod tests {
                 format: "qcow2".into(),
                 bus: DiskBus::Virtio,
                 read_only: false,
+                backing: Some(crate::Backing {
+                    file: "base".into(),
+                    format: "qcow2".into(),
+                }),
             }],
             nics: vec![Nic {
                 port_id: Uuid::from_u128(9),
@@ -259,6 +286,7 @@ mod tests {
             "manufacturer=OpenStack Foundation,product=OpenStack Nova"
         ));
         assert!(has(&args, "-smbios", "uuid=00000000-0000-0000-0000-000000000007"));
+        assert!(has(&args, "-blockdev", "\"backing\":\"base0\""));
         assert!(has(&args, "-vnc", "127.0.0.1:7"));
         assert!(has(&args, "-netdev", ",fd=11"));
         assert!(has(&args, "-device", "fa:16:3e:00:00:01"));

@@ -378,6 +378,7 @@ mod tests {
                 format: "qcow2".into(),
                 bus: Default::default(),
                 read_only: false,
+                backing: None,
             }],
             nics: vec![],
             machine: None,
