@@ -1,0 +1,3 @@
+//! What requests may look like.
+
+pub mod schemas;
