@@ -11,6 +11,8 @@ pub(super) fn routes(routes: &mut Routes<Placement>) {
 }
 
 fn home(_: &Placement, request: &Request) -> Result<Response, Error> {
+    // Even where no token is needed, a version that is not there is refused.
+    MICROVERSIONS.negotiate(&request.headers)?;
     let version = json!({
         "id": format!("v{}", MICROVERSIONS.min),
         "max_version": MICROVERSIONS.max.to_string(),

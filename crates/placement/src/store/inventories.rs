@@ -3,7 +3,7 @@
 use database::{Row, Tx, now, params};
 
 use crate::error::{Error, Result};
-use crate::model::Inventory;
+use crate::model::{Inventory, STANDARD_RESOURCE_CLASSES};
 
 /// An inventory as stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,6 +151,11 @@ fn remove(tx: &mut Tx<'_>, provider: &str, classes: &[&str]) -> Result<()> {
         }
     }
     if !in_use.is_empty() {
+        // Named in the order of the classes, as upstream's numbers have them.
+        in_use.sort_by_key(|class| {
+            let known = STANDARD_RESOURCE_CLASSES.iter().position(|name| name == class);
+            (known.unwrap_or(usize::MAX), *class)
+        });
         return Err(Error::InventoryInUse {
             classes: in_use.join(", "),
             provider: provider.to_owned(),
