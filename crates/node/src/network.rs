@@ -63,6 +63,11 @@ impl Network {
         tokio::time::timeout(limit, standing).await.is_ok()
     }
 
+    /// Changes whenever a port has become ready or is so no longer.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
     /// Whether a port's flows stand.
     pub fn is_ready(&self, port: PortId) -> bool {
         self.shared.ready.lock().contains(&port)
@@ -151,12 +156,16 @@ impl Task {
         connections.borrow_and_update();
         // Nothing is known of the switch's flows yet.
         let mut whole = true;
+        let mut renumbered = false;
         let mut pause = RETRY;
         let mut again = Instant::now();
         let mut clock = tokio::time::interval(Duration::from_secs(1));
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let diffs = self.take_changes(&mut port_numbers);
+            // `changed` marks a value as seen, so what it said is kept here until it is taken.
+            let numbers = std::mem::take(&mut renumbered) || port_numbers.has_changed().unwrap_or(false);
+            let numbers = numbers.then(|| port_numbers.borrow_and_update().clone());
+            let diffs = self.take_changes(numbers);
             let result = match whole {
                 true if Instant::now() < again => None,
                 true => Some(self.replace().await),
@@ -191,7 +200,12 @@ impl Task {
             }
             tokio::select! {
                 () = self.shared.wake.notified() => {}
-                changed = port_numbers.changed() => if changed.is_err() { return },
+                changed = port_numbers.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    renumbered = true;
+                }
                 changed = connections.changed() => {
                     if changed.is_err() {
                         return;
@@ -214,12 +228,8 @@ impl Task {
     }
 
     /// Compiles what has changed.
-    fn take_changes(&mut self, port_numbers: &mut watch::Receiver<PortNumbers>) -> Vec<FlowDiff> {
+    fn take_changes(&mut self, numbers: Option<PortNumbers>) -> Vec<FlowDiff> {
         let changes = std::mem::take(&mut *self.shared.pending.lock());
-        let numbers = port_numbers
-            .has_changed()
-            .unwrap_or(false)
-            .then(|| port_numbers.borrow_and_update().clone());
         let mut diffs = Vec::new();
         if changes.is_empty() && numbers.is_none() {
             return diffs;

@@ -38,7 +38,7 @@ impl Reconciler {
     /// Takes what comes over the link, what happens to guests, and the clock, until the node stops.
     pub async fn run(self, mut events: mpsc::Receiver<LinkEvent>) {
         let mut guests = self.parts.hypervisor.events();
-        let mut numbers = self.parts.switch.port_numbers();
+        let mut ready = self.parts.network.changes();
         let mut clock = tokio::time::interval(ROUND);
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = self.stop.clone();
@@ -55,11 +55,11 @@ impl Reconciler {
                     Err(broadcast::error::RecvError::Lagged(_)) => self.wake_all().await,
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
-                changed = numbers.changed() => {
+                changed = ready.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    self.look_at_taps(&numbers.borrow_and_update().clone());
+                    self.look_at_taps();
                 }
                 _ = clock.tick() => {
                     self.parts.hypervisor.maintain().await;
@@ -107,14 +107,14 @@ impl Reconciler {
     }
 
     /// A tap that should be and is not: its server is woken and makes it again.
-    fn look_at_taps(&self, numbers: &virtual_network::PortNumbers) {
+    fn look_at_taps(&self) {
         let observed = self.parts.observed.lock();
         let lost: Vec<Uuid> = observed
             .values()
             .filter(|seen| {
                 seen.plugged_ports
                     .iter()
-                    .any(|id| !numbers.interfaces.contains_key(&tap_name(PortId(*id))))
+                    .any(|id| !self.parts.network.is_ready(PortId(*id)))
             })
             .map(|seen| seen.id)
             .collect();
