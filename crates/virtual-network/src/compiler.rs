@@ -21,9 +21,9 @@ pub fn compile(topology: &Topology, ports: &PortNumbers, neighbors: &Neighbors, 
     let mut compiler = Compiler::new(std::mem::take(numbers));
     compiler.state.ports = ports.clone();
     compiler.state.neighbors = neighbors.clone();
-    compiler.load(topology.clone());
+    let from_nothing = compiler.load(topology.clone());
     *numbers = compiler.state.numbers;
-    compiler.store.flows()
+    from_nothing.bridges.into_iter().map(|(bridge, diff)| (bridge, diff.add)).collect()
 }
 
 impl Compiler {
@@ -136,7 +136,7 @@ impl Compiler {
     }
 
     /// Loads a whole topology into a compiler that has none.
-    fn load(&mut self, topology: Topology) {
+    fn load(&mut self, topology: Topology) -> FlowDiff {
         let mut work = Work {
             everything: true,
             ..Work::default()
@@ -155,7 +155,7 @@ impl Compiler {
         ports.into_iter().for_each(|id| self.state.link_port(id, &mut work.flush));
         routers.into_iter().for_each(|id| self.state.link_router(id, &mut work.flush));
         floating.into_iter().for_each(|id| self.state.link_floating(id));
-        self.finish(work);
+        self.finish(work)
     }
 
     /// Notes what a change touches: asked before it is applied and after.

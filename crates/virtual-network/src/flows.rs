@@ -155,21 +155,32 @@ impl Out {
 }
 
 struct Slot {
-    first: (Unit, Part),
-    rest: Vec<(Unit, Part)>,
+    key: Arc<Key>,
+    /// Who wants it; nobody between the removal of one and the coming of another.
+    parts: Vec<(Unit, Part)>,
+    /// What it was before the changes that [`Store::diff`] will tell, if it changed since.
+    before: Option<Option<Vec<Action>>>,
 }
 
 impl Slot {
-    fn actions(&self) -> Vec<Action> {
-        let all = std::iter::once(&self.first).chain(&self.rest);
-        let fixed = all.clone().filter_map(|(u, p)| match p {
+    /// What the flow does; none if nobody wants it.
+    fn actions(&self) -> Option<Vec<Action>> {
+        if let [(_, Part::Actions(only))] = self.parts.as_slice() {
+            return Some(only.clone());
+        }
+        if self.parts.is_empty() {
+            return None;
+        }
+        let fixed = self.parts.iter().filter_map(|(u, p)| match p {
             Part::Actions(a) => Some((u, a)),
             Part::Conjunctions(_) => None,
         });
-        if let Some((_, actions)) = fixed.min_by(|a, b| a.cmp(b)) {
-            return actions.clone();
+        if let Some((_, actions)) = fixed.min() {
+            return Some(actions.clone());
         }
-        let dimensions: BTreeSet<(u32, u8, u8)> = all
+        let dimensions: BTreeSet<(u32, u8, u8)> = self
+            .parts
+            .iter()
             .flat_map(|(_, p)| match p {
                 Part::Conjunctions(c) => c.as_slice(),
                 Part::Actions(_) => &[],
@@ -177,64 +188,72 @@ impl Slot {
             .copied()
             .collect();
         let conjunction = |(id, clause, n)| Action::Conjunction { id, clause, n };
-        dimensions.into_iter().map(conjunction).collect()
+        Some(dimensions.into_iter().map(conjunction).collect())
+    }
+
+    fn flow(&self, actions: Vec<Action>) -> Flow {
+        Flow::new(self.key.table, self.key.priority, self.key.matches.clone(), actions)
     }
 }
 
-/// All contributions.
+/// All contributions. A slot is found by hashing once; everything else goes by its number.
 #[derive(Default)]
 pub(crate) struct Store {
-    slots: HashMap<Arc<Key>, Slot>,
-    units: HashMap<Unit, Vec<Arc<Key>>>,
-    /// What flows were before the changes that [`Store::diff`] will tell; `None` for those that were not.
-    before: HashMap<Arc<Key>, Option<Vec<Action>>>,
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+    index: HashMap<Arc<Key>, usize, foldhash::fast::RandomState>,
+    units: HashMap<Unit, Vec<usize>>,
+    touched: Vec<usize>,
 }
 
 impl Store {
-    fn remember(&mut self, key: &Arc<Key>) {
-        if !self.before.contains_key(key) {
-            let was = self.slots.get(key).map(Slot::actions);
-            self.before.insert(key.clone(), was);
+    fn touch(&mut self, at: usize) {
+        let slot = &mut self.slots[at];
+        if slot.before.is_none() {
+            slot.before = Some(slot.actions());
+            self.touched.push(at);
         }
+    }
+
+    fn slot(&mut self, key: Key) -> usize {
+        if let Some(at) = self.index.get(&key) {
+            return *at;
+        }
+        let key = Arc::new(key);
+        let slot = Slot {
+            key: key.clone(),
+            parts: Vec::with_capacity(1),
+            before: None,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.slots[at] = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() - 1
+            }
+        };
+        self.index.insert(key, at);
+        at
     }
 
     /// Replaces all that `unit` contributes.
     pub(crate) fn set(&mut self, unit: Unit, out: Out) {
-        for key in self.units.remove(&unit).unwrap_or_default() {
-            self.remember(&key);
-            if let Some(slot) = self.slots.get_mut(&key) {
-                slot.rest.retain(|(u, _)| *u != unit);
-                if slot.first.0 == unit {
-                    match slot.rest.pop() {
-                        Some(other) => slot.first = other,
-                        None => {
-                            self.slots.remove(&key);
-                        }
-                    }
-                }
-            }
+        for at in self.units.remove(&unit).unwrap_or_default() {
+            self.touch(at);
+            self.slots[at].parts.retain(|(u, _)| *u != unit);
         }
-        let mut keys = Vec::with_capacity(out.parts.len());
+        let mut mine = Vec::with_capacity(out.parts.len());
         for (key, part) in out.parts {
-            let key = match self.slots.get_key_value(&key) {
-                Some((k, _)) => k.clone(),
-                None => Arc::new(key),
-            };
-            self.remember(&key);
-            match self.slots.get_mut(&key) {
-                Some(slot) => slot.rest.push((unit.clone(), part)),
-                None => {
-                    let slot = Slot {
-                        first: (unit.clone(), part),
-                        rest: Vec::new(),
-                    };
-                    self.slots.insert(key.clone(), slot);
-                }
-            }
-            keys.push(key);
+            let at = self.slot(key);
+            self.touch(at);
+            self.slots[at].parts.push((unit.clone(), part));
+            mine.push(at);
         }
-        if !keys.is_empty() {
-            self.units.insert(unit, keys);
+        if !mine.is_empty() {
+            self.units.insert(unit, mine);
         }
     }
 
@@ -251,16 +270,23 @@ impl Store {
     /// What changed since this was asked last.
     pub(crate) fn diff(&mut self) -> BTreeMap<Bridge, BridgeDiff> {
         let mut out: BTreeMap<Bridge, BridgeDiff> = BTreeMap::new();
-        for (key, was) in std::mem::take(&mut self.before) {
-            let is = self.slots.get(&key).map(Slot::actions);
+        for at in std::mem::take(&mut self.touched) {
+            let slot = &mut self.slots[at];
+            let (was, is) = (slot.before.take().flatten(), slot.actions());
+            if is.is_none() {
+                self.index.remove(&slot.key);
+                self.free.push(at);
+            }
             if is == was {
                 continue;
             }
-            let flow = |actions| Flow::new(key.table, key.priority, key.matches.clone(), actions);
-            let diff = out.entry(key.bridge.clone()).or_default();
+            let diff = match out.get_mut(&slot.key.bridge) {
+                Some(diff) => diff,
+                None => out.entry(slot.key.bridge.clone()).or_default(),
+            };
             match (is, was) {
-                (Some(actions), _) => diff.add.push(flow(actions)),
-                (None, Some(actions)) => diff.remove.push(flow(actions)),
+                (Some(actions), _) => diff.add.push(slot.flow(actions)),
+                (None, Some(actions)) => diff.remove.push(slot.flow(actions)),
                 (None, None) => {}
             }
         }
@@ -270,12 +296,14 @@ impl Store {
     /// Everything.
     pub(crate) fn flows(&self) -> Flows {
         let mut out = Flows::new();
-        for (key, slot) in &self.slots {
-            let flow = Flow::new(key.table, key.priority, key.matches.clone(), slot.actions());
-            match out.get_mut(&key.bridge) {
-                Some(flows) => flows.push(flow),
+        for slot in &self.slots {
+            let Some(actions) = slot.actions() else {
+                continue;
+            };
+            match out.get_mut(&slot.key.bridge) {
+                Some(flows) => flows.push(slot.flow(actions)),
                 None => {
-                    out.insert(key.bridge.clone(), vec![flow]);
+                    out.insert(slot.key.bridge.clone(), vec![slot.flow(actions)]);
                 }
             }
         }
