@@ -1,127 +1,22 @@
 //! The whole node over a simulated machine: what is asked for comes about, whatever dies in between.
 
-use std::collections::{BTreeMap, HashMap};
+mod common;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use common::{Cloud, LIMIT, NODE, network, port, port_id, server, subnet, until, want};
 use hypervisor::Hypervisor;
 use hypervisor::simulated::SimulatedConfig;
 use node::datapath::Switch;
 use node::{Capacity, Node, SimulatedMachine};
-use node_protocol::controller::{BoxError, DesiredState, ImageSource, NodeServer, ReportSink, Since, Snapshot};
-use node_protocol::link::ImageData;
-use node_protocol::message::{Change, Cursor};
-use node_protocol::objects::{Object, ObjectKey, Server, Versioned, WantedPower};
+use node_protocol::controller::NodeServer;
+use node_protocol::objects::{Object, Server, WantedPower};
 use node_protocol::queries::{Answer, ConsoleKind, Query};
-use node_protocol::reports::{NodeHello, PowerState, Progress, Report, Sequenced, ServerObserved};
-use parking_lot::Mutex;
-use serde_json::json;
+use node_protocol::reports::{PowerState, ServerObserved};
 use tokio::io::AsyncReadExt;
 use uuid::Uuid;
-
-const LIMIT: Duration = Duration::from_secs(30);
-const NODE: &str = "hv1";
-
-/// A controller's database in memory.
-#[derive(Default)]
-struct Cloud {
-    objects: Mutex<BTreeMap<ObjectKey, Versioned>>,
-    log: Mutex<Vec<Change>>,
-    seen: Mutex<HashMap<Uuid, ServerObserved>>,
-    ports: Mutex<HashMap<Uuid, bool>>,
-    gone: Mutex<Vec<Uuid>>,
-    history: Mutex<Vec<Report>>,
-}
-
-impl Cloud {
-    fn put(&self, object: Object) -> u64 {
-        let mut log = self.log.lock();
-        let revision = log.len() as u64 + 1;
-        let object = Versioned { revision, object };
-        self.objects.lock().insert(object.object.key(), object.clone());
-        log.push(Change::Upsert(object));
-        revision
-    }
-
-    fn delete(&self, key: ObjectKey) {
-        let mut log = self.log.lock();
-        let revision = log.len() as u64 + 1;
-        self.objects.lock().remove(&key);
-        log.push(Change::Delete { key, revision });
-    }
-
-    fn settled(&self, id: Uuid, revision: u64) -> Option<ServerObserved> {
-        self.seen
-            .lock()
-            .get(&id)
-            .filter(|seen| seen.revision >= revision && seen.progress == Progress::Settled)
-            .cloned()
-    }
-}
-
-impl DesiredState for Cloud {
-    fn snapshot(&self, _node: &str) -> BoxFuture<'_, Result<Snapshot, BoxError>> {
-        Box::pin(async move {
-            let log = self.log.lock();
-            let objects = self.objects.lock().values().cloned().collect();
-            Ok(Snapshot {
-                objects,
-                cursor: Cursor(log.len() as u64),
-            })
-        })
-    }
-
-    fn changes_since(&self, _node: &str, cursor: Cursor) -> BoxFuture<'_, Result<Since, BoxError>> {
-        Box::pin(async move {
-            let log = self.log.lock();
-            Ok(Since::Changes(
-                log[cursor.0 as usize..].to_vec(),
-                Cursor(log.len() as u64),
-            ))
-        })
-    }
-}
-
-impl ReportSink for Cloud {
-    fn connected(&self, _hello: NodeHello) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn report(&self, _node: &str, reports: Vec<Sequenced>) -> BoxFuture<'_, Result<(), BoxError>> {
-        Box::pin(async move {
-            for Sequenced { report, .. } in reports {
-                match report.clone() {
-                    Report::Server(seen) => drop(self.seen.lock().insert(seen.id, seen)),
-                    Report::ServerGone { id } => {
-                        self.seen.lock().remove(&id);
-                        self.gone.lock().push(id);
-                    }
-                    Report::Port(port) => drop(self.ports.lock().insert(port.id, port.active)),
-                    Report::Inventory { servers, ports } => {
-                        self.seen.lock().extend(servers.into_iter().map(|seen| (seen.id, seen)));
-                        self.ports
-                            .lock()
-                            .extend(ports.into_iter().map(|port| (port.id, port.active)));
-                    }
-                    _ => {}
-                }
-                self.history.lock().push(report);
-            }
-            Ok(())
-        })
-    }
-
-    fn disconnected(&self, _node: &str) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
-    }
-}
-
-impl ImageSource for Cloud {
-    fn open(&self, _node: &str, _id: Uuid) -> BoxFuture<'_, Result<Option<ImageData>, BoxError>> {
-        Box::pin(async { Ok(None) })
-    }
-}
 
 struct World {
     cloud: Arc<Cloud>,
@@ -196,73 +91,6 @@ impl World {
     async fn taps(&self) -> Vec<String> {
         self.machine.switch.plugged().await.expect("a list")
     }
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    tokio::time::timeout(LIMIT, async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await
-    .unwrap_or_else(|_| panic!("waited in vain for {what}"));
-}
-
-fn network() -> Object {
-    let value = json!({"type": "vxlan", "segmentation_id": 7, "mtu": 1450});
-    Object::Network(
-        Uuid::from_u128(7).into(),
-        serde_json::from_value(value).expect("a network"),
-    )
-}
-
-fn subnet() -> Object {
-    let value = json!({"network": Uuid::from_u128(7), "cidr": "10.0.0.0/16", "gateway": "10.0.0.1"});
-    Object::Subnet(
-        Uuid::from_u128(8).into(),
-        serde_json::from_value(value).expect("a subnet"),
-    )
-}
-
-fn port(n: u16) -> Object {
-    let [high, low] = n.to_be_bytes();
-    let value = json!({
-        "network": Uuid::from_u128(7),
-        "mac": format!("fa:16:3e:00:{high:02x}:{low:02x}"),
-        "fixed_ips": [{"subnet": Uuid::from_u128(8), "address": format!("10.0.{high}.{low}")}],
-        "device_owner": "compute:nova",
-        "binding": {"local": {"interface": ""}},
-    });
-    Object::Port(
-        port_id(n).into(),
-        Box::new(serde_json::from_value(value).expect("a port")),
-    )
-}
-
-fn port_id(n: u16) -> Uuid {
-    Uuid::from_fields(u32::from(n), 1, 1, b"portport")
-}
-
-fn server(n: u128, ports: &[u16]) -> Server {
-    let value = json!({
-        "id": Uuid::from_u128(n << 64),
-        "name": format!("server {n}"),
-        "hostname": format!("server-{n}"),
-        "project_id": "p",
-        "user_id": "u",
-        "flavor": {"id": "1", "name": "m1.tiny", "vcpus": 1, "ram_mib": 128, "disk_gib": 1},
-        "image": {"id": Uuid::from_u128(99), "disk_format": "qcow2", "size": 1},
-        "power": {"wanted": "running", "generation": 1},
-        "shutdown_timeout": 1,
-        "ports": ports.iter().map(|n| json!({"port_id": port_id(*n)})).collect::<Vec<_>>(),
-        "availability_zone": "nova",
-    });
-    serde_json::from_value(value).expect("a server")
-}
-
-fn want(server: &mut Server, wanted: WantedPower) {
-    server.power.wanted = wanted;
-    server.power.generation += 1;
 }
 
 #[tokio::test(flavor = "multi_thread")]
