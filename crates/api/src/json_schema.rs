@@ -167,7 +167,7 @@ impl Schema {
                     error.instance = instance.clone();
                     error.matches_type = matches_type(instance, keywords);
                 }
-                if keyword != "if" {
+                if !matches!(keyword, "if" | "$ref") {
                     error.schema_path.insert(0, Step::Key(keyword.to_owned()));
                 }
             }
@@ -369,6 +369,13 @@ impl Schema {
                     fail(format!("{} was expected", repr(argument)));
                 }
                 "const"
+            }
+            ("$ref", _) => {
+                let target = argument.as_str().and_then(|reference| reference.strip_prefix('#'));
+                if let Some(target) = target.and_then(|pointer| self.document.pointer(pointer)) {
+                    self.descend(instance, target, None, None, errors);
+                }
+                "$ref"
             }
             ("allOf", _) => {
                 for (index, sub) in argument.as_array().into_iter().flatten().enumerate() {

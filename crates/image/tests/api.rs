@@ -488,7 +488,7 @@ fn protected_and_deactivated_images() {
     cloud.upload("p", &id, b"x");
     assert_eq!(
         cloud
-            .send("p", "POST", &format!("{path}/actions/deactivate"), &[], b"")
+            .send("reader:p", "POST", &format!("{path}/actions/deactivate"), &[], b"")
             .status,
         403
     );

@@ -6,6 +6,7 @@ mod data;
 mod images;
 mod info;
 mod members;
+mod metadefs;
 pub(crate) mod rules;
 mod schemas;
 mod tags;
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> Routes<Images> {
     actions::routes(&mut routes);
     schemas::routes(&mut routes);
     info::routes(&mut routes);
+    metadefs::routes(&mut routes);
     cache::routes(&mut routes);
     routes
 }

@@ -20,14 +20,21 @@ pub static NAMESPACE: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS[
 pub static OBJECT: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["metadef_object"].clone()));
 /// A definition of a property.
 pub static PROPERTY: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["metadef_property"].clone()));
+/// A definition of a property whose name stands elsewhere.
+pub static NAMELESS_PROPERTY: LazyLock<Schema> = LazyLock::new(|| {
+    let mut document = DOCUMENTS["metadef_property"].clone();
+    document["required"] = json!(["type", "title"]);
+    Schema::new(document)
+});
 /// A type of resource that a namespace is for.
 pub static RESOURCE_TYPE: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["metadef_resource_type"].clone()));
 /// A tag of a namespace.
 pub static TAG: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["metadef_tag"].clone()));
 /// The tags of a namespace.
 pub static TAGS: LazyLock<Schema> = LazyLock::new(|| {
-    let item = DOCUMENTS["metadef_tag"].clone();
-    Schema::new(json!({"name": "tags", "properties": {"tags": {"type": "array", "items": item}}, "required": ["tags"]}))
+    let name = json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"], "additionalProperties": false});
+    let properties = json!({"tags": {"type": "array", "items": name}});
+    Schema::new(json!({"name": "tags", "properties": properties, "additionalProperties": false}))
 });
 
 /// Checks a body.
