@@ -14,6 +14,7 @@ pub struct Schema {
     root: Value,
     patterns: HashMap<String, Regex>,
     formats: HashMap<String, FormatCheck>,
+    numeric_strings: bool,
 }
 
 /// The first thing that is wrong with a value.
@@ -48,7 +49,14 @@ impl Schema {
         for (name, check) in usual_formats().iter().chain(formats) {
             known.insert((*name).to_string(), *check);
         }
-        Schema { root: schema.clone(), patterns, formats: known }
+        Schema { root: schema.clone(), patterns, formats: known, numeric_strings: false }
+    }
+
+    /// Lets `minimum` and `maximum` hold for strings that are numbers too, as Compute's validator does.
+    #[must_use]
+    pub fn with_numeric_strings(mut self) -> Schema {
+        self.numeric_strings = true;
+        self
     }
 
     /// Checks `value`.
@@ -185,6 +193,11 @@ impl Schema {
                     v.cause = cause;
                     v
                 })
+            }
+            ("minimum" | "maximum", Value::String(text)) if self.numeric_strings => {
+                let text = text.trim();
+                let number = text.parse::<i64>().map(Value::from).or_else(|_| text.parse::<f64>().map(Value::from));
+                number.map_or(Ok(()), |number| self.keyword(schema, keyword, rule, &number, path))
             }
             ("minimum", Value::Number(_)) => {
                 let exclusive = schema.get("exclusiveMinimum") == Some(&Value::Bool(true));

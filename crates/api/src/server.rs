@@ -40,6 +40,13 @@ impl Mounts {
         Mounts { mounts: Arc::new(mounts) }
     }
 
+    /// Adds a mount.
+    pub fn add(&mut self, mount: Mount) {
+        let mut mounts = self.mounts.to_vec();
+        mounts.push(mount);
+        *self = Mounts::new(mounts);
+    }
+
     fn find<'a>(&self, path: &'a str) -> Option<(&Mount, &'a str)> {
         self.mounts.iter().find_map(|mount| {
             let rest = path.strip_prefix(mount.prefix.as_str())?;

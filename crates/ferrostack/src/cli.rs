@@ -20,7 +20,14 @@ pub enum Command {
     /// Stop the cloud; guests go on unless it is purged
     Down(Down),
     /// Say what runs and how it is
-    Status(Common),
+    Status {
+        #[command(flatten)]
+        #[allow(missing_docs)]
+        common: Common,
+        /// Print it as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what is missing or wrong, and how to mend it
     Doctor(Doctor),
     /// Run a role in the foreground, for units and containers

@@ -98,6 +98,11 @@ macro_rules! settings {
         impl Config {
             /// A file with every key, its description and its default, each key commented out.
             pub fn sample() -> String {
+                Config::default().to_file()
+            }
+
+            /// This configuration as such a file: what differs from the defaults is not commented out.
+            pub fn to_file(&self) -> String {
                 let mut out = String::from("# Ferrostack's configuration. Every key stands here with its default; a flag or FERROSTACK_<SECTION>_<KEY> overrides it.\n");
                 $(
                     out.push('\n');
@@ -106,7 +111,8 @@ macro_rules! settings {
                     let defaults = $type::default();
                     $(
                         $(out.push_str(concat!("#", $doc, "\n"));)*
-                        out.push_str(&format!("#{} = {}\n", stringify!($key), Setting::toml(&defaults.$key)));
+                        let mark = if self.$section.$key == defaults.$key { "#" } else { "" };
+                        out.push_str(&format!("{mark}{} = {}\n", stringify!($key), Setting::toml(&self.$section.$key)));
                     )*
                 )*
                 out
@@ -136,6 +142,10 @@ settings! {
         state_dir: String = "/var/lib/ferrostack".into();
         /// Where sockets and pid files are; empty means `run` inside of state_dir.
         run_dir: String = String::new();
+        /// Whether guests and network are simulated: the complete API as an ordinary user.
+        simulate: bool = false;
+        /// Whether newcomers find a demo project, user, networks and image.
+        demo: bool = true;
         /// What is logged: `warn`, `info`, `debug`, or tracing's filter syntax.
         log: String = "info".into();
         /// Whether the log is written as JSON.
@@ -274,6 +284,8 @@ settings! {
         integration_bridge: String = "br-int".into();
         /// Physical networks and their bridges, as `physical:bridge`.
         bridge_mappings: Vec<String> = vec!["extnet:br-ex".into()];
+        /// Addresses that the machine itself has on those bridges, as `bridge=address/prefix`; what leaves such a network by another way is translated.
+        bridge_addresses: Vec<String> = Vec::new();
         /// Where the node listens for the switch's OpenFlow connections.
         openflow_listen: String = "127.0.0.1:6633".into();
         /// The address on which guests' screens can be reached with a VNC viewer (no password: a trusted network only).
@@ -329,6 +341,16 @@ impl Config {
         PathBuf::from(&self.general.state_dir)
     }
 
+    /// What the controller keeps: database, keys, image data.
+    pub fn controller_dir(&self) -> PathBuf {
+        self.state_dir().join("controller")
+    }
+
+    /// What a node keeps: guests, cached images, its own Open vSwitch.
+    pub fn node_dir(&self) -> PathBuf {
+        self.state_dir().join("node")
+    }
+
     /// Where sockets and pid files are.
     pub fn run_dir(&self) -> PathBuf {
         if self.general.run_dir.is_empty() { self.state_dir().join("run") } else { PathBuf::from(&self.general.run_dir) }
@@ -337,7 +359,7 @@ impl Config {
     /// The database's URL.
     pub fn database_url(&self) -> String {
         if self.database.url.is_empty() {
-            format!("sqlite:{}", self.state_dir().join("ferrostack.db").display())
+            format!("sqlite:{}", self.controller_dir().join("ferrostack.db").display())
         } else {
             self.database.url.clone()
         }
@@ -345,7 +367,7 @@ impl Config {
 
     /// Where images' data is.
     pub fn image_folder(&self) -> PathBuf {
-        if self.image.folder.is_empty() { self.state_dir().join("images") } else { PathBuf::from(&self.image.folder) }
+        if self.image.folder.is_empty() { self.controller_dir().join("images") } else { PathBuf::from(&self.image.folder) }
     }
 
     /// The socket between controller and node.
