@@ -23,6 +23,8 @@ pub struct Config {
     pub reserved_host_disk_gb: u64,
     /// How long a console token is good for, in seconds.
     pub console_token_seconds: i64,
+    /// Limits that differ from upstream's, by resource (`cores`, `instances`, …).
+    pub quotas: std::collections::BTreeMap<String, i64>,
     /// The host name of the controller, for its own services.
     pub controller_host: String,
 }
@@ -40,6 +42,7 @@ impl Default for Config {
             reserved_host_memory_mb: 512,
             reserved_host_disk_gb: 0,
             console_token_seconds: 600,
+            quotas: std::collections::BTreeMap::new(),
             controller_host: "controller".into(),
         }
     }

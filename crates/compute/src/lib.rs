@@ -21,6 +21,7 @@ use database::{Database, Migration};
 use node_protocol::controller::NodeServer;
 use policy::Enforcer;
 
+pub use api::consoles::ConsoleTarget;
 pub use config::Config;
 
 /// The schema of this service.

@@ -99,7 +99,9 @@ fn open(c: &Compute, server: &Server, protocol: &str, kind: &str) -> Result<Stri
         consoles::expire(tx, now)?;
         row.insert(tx)
     })?;
-    Ok(format!("{}/vnc_auto.html?path=%3Ftoken%3D{token}", c.config.novnc_url))
+    // The page may stand below a prefix, and so does what it connects to.
+    let prefix = c.config.novnc_url.splitn(4, '/').nth(3).map(|p| format!("%2F{}", p.replace('/', "%2F"))).unwrap_or_default();
+    Ok(format!("{}/vnc_auto.html?path={prefix}%2Fwebsockify%3Ftoken%3D{token}", c.config.novnc_url))
 }
 
 fn token(c: &Compute, call: &Call) -> Result {
@@ -117,16 +119,18 @@ fn token(c: &Compute, call: &Call) -> Result {
 }
 
 impl Compute {
-    /// Takes a console token for its one use: which server's console it opens. `None` when it is not known, used or expired.
+    /// Which console a token opens; `None` when it is not known, has expired or was redeemed before: it opens one connection, once.
     ///
     /// # Errors
     /// The database's.
-    pub fn redeem_console_token(&self, token: &str) -> Result<Option<ConsoleTarget>, Error> {
+    pub fn redeem_console(&self, token: &str) -> Result<Option<ConsoleTarget>, Error> {
         let hash = token_hash(token);
         self.db.write(|tx| {
             let Some(found) = consoles::find(tx, &hash, database::now())? else { return Ok(None) };
+            consoles::spend(tx, &hash)?;
             let server = crate::store::servers::find(tx, &found.server_id, false)?;
-            Ok(server.and_then(|s| Some(ConsoleTarget { server_id: uuid::Uuid::parse_str(&s.id).ok()?, node: s.host? })))
+            let console_type = found.console_type;
+            Ok(server.and_then(|s| Some(ConsoleTarget { server_id: s.id, host: s.host?, console_type })))
         })
     }
 }
@@ -135,7 +139,9 @@ impl Compute {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConsoleTarget {
     /// Whose console.
-    pub server_id: uuid::Uuid,
+    pub server_id: String,
     /// On which node.
-    pub node: String,
+    pub host: String,
+    /// `novnc`, `serial`.
+    pub console_type: String,
 }

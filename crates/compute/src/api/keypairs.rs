@@ -91,7 +91,7 @@ fn create(c: &Compute, call: &Call) -> Result {
         Some(given) => (given.to_owned(), None),
         None => {
             // Before the transaction: making a key takes longer than all of the rest. A name that is taken is refused first.
-            c.db.read(|tx| free(tx, user, name))?;
+            c.db.read(|tx| free(c, tx, user, name))?;
             let (private, public) = database::blocking(keypair::generate).map_err(invalid)?;
             (public, Some(private))
         }
@@ -111,7 +111,7 @@ fn create(c: &Compute, call: &Call) -> Result {
         created_at: database::now(),
     };
     c.db.write(|tx| {
-        free(tx, user, name)?;
+        free(c, tx, user, name)?;
         key.number = keypairs::insert(tx, &key)?;
         Ok::<_, Error>(())
     })?;
@@ -125,8 +125,8 @@ fn create(c: &Compute, call: &Call) -> Result {
 }
 
 /// Whether the user may have a further key pair of this name.
-fn free(tx: &mut database::Tx<'_>, user: &str, name: &str) -> Result<()> {
-    let limit = quotas::defaults(tx)?["key_pairs"];
+fn free(c: &Compute, tx: &mut database::Tx<'_>, user: &str, name: &str) -> Result<()> {
+    let limit = quotas::defaults(tx, &c.config.quotas)?["key_pairs"];
     if limit >= 0 && keypairs::count(tx, user)? >= limit {
         return Err(Error::forbidden("Quota exceeded, too many key pairs."));
     }

@@ -140,37 +140,3 @@ fn refuse(c: &Compute, call: &Call, rule: &str) -> Result {
         Err(if call.request.method == Method::DELETE { Error::not_found(text) } else { Error::bad_request(text) })
     })
 }
-
-/// A move or resize, written down.
-pub(super) struct Move<'a> {
-    pub(super) server: &'a crate::model::server::Server,
-    pub(super) kind: &'a str,
-    pub(super) status: &'a str,
-    pub(super) old_flavor: &'a Value,
-    pub(super) new_flavor: &'a Value,
-}
-
-/// Records a move on the server's own host.
-pub(super) fn record(tx: &mut Tx<'_>, call: &Call, m: &Move) -> Result<i64> {
-    let now = database::now();
-    let columns = [
-        "id", "server_id", "source_compute", "source_node", "dest_compute", "dest_node", "dest_host", "status",
-        "migration_type", "old_flavor", "new_flavor", "user_id", "project_id", "created_at", "updated_at",
-    ];
-    let (host, node) = (&m.server.host, &m.server.node);
-    let values = params![
-        uuid::Uuid::new_v4().to_string(), &m.server.id, host, node, host, node, host, m.status, m.kind, m.old_flavor,
-        m.new_flavor, call.user(), call.project(), now, now
-    ];
-    Ok(crate::store::insert_numbered(tx, "server_migrations", &columns, &values)?)
-}
-
-/// Moves the newest record of a server on.
-pub(super) fn set_status(tx: &mut Tx<'_>, server: &str, status: &str) -> Result<()> {
-    tx.execute(
-        "UPDATE server_migrations SET status = ?2, updated_at = ?3
-         WHERE number = (SELECT MAX(number) FROM server_migrations WHERE server_id = ?1)",
-        &params![server, status, database::now()],
-    )?;
-    Ok(())
-}

@@ -1,7 +1,7 @@
 //! The operations of the API, one file per resource.
 
 mod aggregates;
-mod consoles;
+pub(crate) mod consoles;
 mod extensions;
 mod flavor_access;
 mod flavor_extra_specs;
@@ -18,6 +18,7 @@ mod server_groups;
 mod server_list;
 mod server_parts;
 mod server_power;
+mod server_rebuild;
 mod servers;
 mod services;
 mod usage;
@@ -40,6 +41,7 @@ pub(crate) fn routes() -> api::Routes<Compute> {
         server_list::add,
         server_create::add,
         server_power::add,
+        server_rebuild::add,
         server_parts::add,
         interfaces::add,
         consoles::add,

@@ -28,7 +28,7 @@ fn limits(c: &Compute, call: &Call) -> Result {
         c.allow_own(call, "os_compute_api:limits:other_project")?;
         project = other;
     }
-    let (limits, usage) = c.db.read(|tx| Ok::<_, Error>((quotas::limits(tx, project, None)?, quotas::usage(tx, project, None)?)))?;
+    let (limits, usage) = c.db.read(|tx| Ok::<_, Error>((quotas::limits(tx, &c.config.quotas, project, None)?, quotas::usage(tx, project, None)?)))?;
     let mut out = Map::new();
     let mut put = |name: &str, value: i64| out.insert(name.to_owned(), json!(value));
     put("maxTotalInstances", limits["instances"]);
@@ -79,7 +79,7 @@ fn show(c: &Compute, call: &Call, detail: bool) -> Result {
     let (limits, usage) = c.db.read(|tx| {
         c.known_project(tx, project)?;
         let usage = if detail { quotas::usage(tx, project, user)? } else { Usage::default() };
-        Ok::<_, Error>((quotas::limits(tx, project, user)?, usage))
+        Ok::<_, Error>((quotas::limits(tx, &c.config.quotas, project, user)?, usage))
     })?;
     let view = set(call, Some(project), 36, |name| match detail {
         true => json!({"limit": limits[name], "in_use": usage.of(name), "reserved": 0}),
@@ -93,7 +93,7 @@ fn defaults(c: &Compute, call: &Call) -> Result {
     c.allow(call, "os_compute_api:os-quota-sets:defaults", project, None)?;
     let limits = c.db.read(|tx| {
         c.known_project(tx, project)?;
-        Ok::<_, Error>(quotas::defaults(tx)?)
+        Ok::<_, Error>(quotas::defaults(tx, &c.config.quotas)?)
     })?;
     ok(json!({"quota_set": set(call, Some(project), 36, |name| json!(limits[name]))}))
 }
@@ -107,7 +107,7 @@ fn update(c: &Compute, call: &Call) -> Result {
     let limits = c.db.write(|tx| {
         c.known_project(tx, project)?;
         let usage = quotas::usage(tx, project, user)?;
-        let of_project = quotas::limits(tx, project, None)?;
+        let of_project = quotas::limits(tx, &c.config.quotas, project, None)?;
         for resource in RESOURCES {
             let name = resource.name;
             let Some(limit) = wanted.get(name).filter(|v| !v.is_null()).and_then(json_int) else { continue };
@@ -126,7 +126,7 @@ fn update(c: &Compute, call: &Call) -> Result {
             }
             quotas::set(tx, project, user.unwrap_or_default(), name, limit)?;
         }
-        Ok(quotas::limits(tx, project, user)?)
+        Ok(quotas::limits(tx, &c.config.quotas, project, user)?)
     })?;
     ok(json!({"quota_set": set(call, None, 36, |name| json!(limits[name]))}))
 }
@@ -142,7 +142,7 @@ fn reset(c: &Compute, call: &Call) -> Result {
 
 fn class_view(c: &Compute, call: &Call, id: Option<&str>, class: &str) -> Result {
     let limits = c.db.read(|tx| {
-        let mut limits = quotas::defaults(tx)?;
+        let mut limits = quotas::defaults(tx, &c.config.quotas)?;
         limits.extend(quotas::class_limits(tx, class)?);
         Ok::<_, Error>(limits)
     })?;

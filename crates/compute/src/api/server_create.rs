@@ -313,7 +313,7 @@ fn build(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, reservation: &s
         check_image(c, call, image, &flavor)?;
     }
     let auto_disk_config = disk_config(plan.auto_disk_config, image.as_ref())?;
-    let limits = quotas::limits(tx, call.project(), Some(call.user()))?;
+    let limits = quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?;
     check_files(tx, plan, &limits)?;
     check_metadata(&plan.metadata, &limits)?;
     let group = requested_group(tx, call, plan)?;
@@ -470,8 +470,8 @@ fn check_destination(tx: &mut Tx<'_>, plan: &Plan) -> Result<()> {
 impl Compute {
     /// How many of `min..=max` servers the quota lets through, counted in this transaction.
     pub(super) fn count_in_quota(&self, tx: &mut Tx<'_>, call: &Call, flavor: &Flavor, min: i64, max: i64) -> Result<i64> {
-        let project = quotas::limits(tx, call.project(), None)?;
-        let user = quotas::limits(tx, call.project(), Some(call.user()))?;
+        let project = quotas::limits(tx, &self.config.quotas, call.project(), None)?;
+        let user = quotas::limits(tx, &self.config.quotas, call.project(), Some(call.user()))?;
         let whole = quotas::usage(tx, call.project(), None)?;
         let mut checks = vec![(project.clone(), whole)];
         if user != project {

@@ -95,7 +95,7 @@ fn create(c: &Compute, call: &Call) -> Result {
         created_at: database::now(),
     };
     c.db.write(|tx| {
-        let limit = quotas::limits(tx, call.project(), Some(call.user()))?["server_groups"];
+        let limit = quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?["server_groups"];
         if limit >= 0 && quotas::usage(tx, call.project(), None)?.server_groups >= limit {
             return Err(Error::forbidden("Quota exceeded, too many server groups."));
         }

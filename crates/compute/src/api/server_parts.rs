@@ -72,7 +72,7 @@ fn write_metadata(c: &Compute, call: &Call, rule: &str, changes: &Map<String, Va
         c.open_for(call, &server, &Action::UPDATE_METADATA)?;
         let mut all = if replace { Map::new() } else { metadata_of(tx, &server)? };
         all.extend(changes.clone());
-        check_metadata(&all, &quotas::limits(tx, call.project(), Some(call.user()))?)?;
+        check_metadata(&all, &quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?)?;
         if replace {
             servers::remove_metadata(tx, &server.id, None)?;
         }

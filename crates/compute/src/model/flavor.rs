@@ -43,7 +43,7 @@ impl Flavor {
     pub fn embedded(&self) -> Value {
         json!({
             "id": self.id, "name": self.name, "memory_mb": self.memory_mb, "vcpus": self.vcpus, "root_gb": self.root_gb,
-            "ephemeral_gb": self.ephemeral_gb, "swap": self.swap, "extra_specs": self.extra_specs,
+            "ephemeral_gb": self.ephemeral_gb, "swap": self.swap, "extra_specs": self.extra_specs, "number": self.number,
         })
     }
 

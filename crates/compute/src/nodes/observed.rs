@@ -93,8 +93,12 @@ fn already_failed(server: &Server) -> bool {
 
 /// The state a settled server is in; `None` while the node sees nothing of it.
 fn vm_state(server: &Server, power: PowerState) -> Option<&'static str> {
+    let task = server.task_state.as_deref();
+    if task == Some("resize_prep") {
+        return Some(state::RESIZED);
+    }
     let kept = [state::RESIZED, state::RESCUED, state::SHELVED];
-    if let Some(kept) = kept.into_iter().find(|k| *k == server.vm_state) {
+    if let Some(kept) = kept.into_iter().find(|k| *k == server.vm_state && task != Some("resize_reverting")) {
         return Some(kept);
     }
     Some(match (server.power_wanted.as_str(), power) {

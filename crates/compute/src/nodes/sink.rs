@@ -12,7 +12,7 @@ use node_protocol::reports::{NodeHello, Report, Sequenced, ServerObserved};
 use super::observed::{self, Outcome};
 use crate::Compute;
 use crate::model::server::Server;
-use crate::store::{actions, hosts, servers};
+use crate::store::{actions, hosts, moves, servers};
 
 /// Takes reports of nodes for Compute. Reports of ports are Networking's and are passed over here.
 pub struct Sink(pub Arc<Compute>);
@@ -150,7 +150,12 @@ fn observe(
     now: i64,
 ) -> Result<(), api::Error> {
     let Some(mut server) = current(tx, node, &seen.id.to_string(), sequence)? else { return Ok(()) };
+    let was_resizing = server.task_state.as_deref() == Some("resize_prep");
     let outcome = observed::apply(&mut server, seen, now);
+    if was_resizing && outcome != Outcome::UnderWay {
+        let status = if outcome == Outcome::Reached { "finished" } else { "error" };
+        moves::set_status(tx, &server.id, status)?;
+    }
     server.reported = sequence;
     let failure = match &outcome {
         Outcome::UnderWay => None,

@@ -32,6 +32,11 @@ pub fn expire(tx: &mut Tx<'_>, now: i64) -> Result<()> {
     tx.execute("DELETE FROM console_tokens WHERE expires_at <= ?1", &params![now]).map(|_| ())
 }
 
+/// Removes a token that was used.
+pub fn spend(tx: &mut Tx<'_>, hash: &str) -> Result<()> {
+    ConsoleToken::delete(tx, hash).map(|_| ())
+}
+
 /// Removes the tokens of a server.
 pub fn forget(tx: &mut Tx<'_>, server: &str) -> Result<()> {
     tx.execute("DELETE FROM console_tokens WHERE server_id = ?1", &params![server]).map(|_| ())

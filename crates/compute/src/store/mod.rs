@@ -7,6 +7,7 @@ pub mod flavors;
 pub mod groups;
 pub mod hosts;
 pub mod keypairs;
+pub mod moves;
 pub mod quotas;
 pub mod servers;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Limits, and what is used of them. Usage is counted from the resources themselves in the transaction that changes them, so it
 //! cannot drift.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use database::{Result, Tx, params};
 
@@ -65,16 +65,21 @@ pub fn class_limits(tx: &mut Tx<'_>, class: &str) -> Result<HashMap<String, i64>
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
-/// Everybody's limits.
-pub fn defaults(tx: &mut Tx<'_>) -> Result<HashMap<String, i64>> {
+/// Everybody's limits: the default class's, else the operator's `own`, else upstream's.
+pub fn defaults(tx: &mut Tx<'_>, own: &BTreeMap<String, i64>) -> Result<HashMap<String, i64>> {
     let class = class_limits(tx, DEFAULT_CLASS)?;
-    let limit = |name: &str| class.get(name).copied().unwrap_or_else(|| default_limit(name));
+    let limit = |name: &str| class.get(name).or(own.get(name)).copied().unwrap_or_else(|| default_limit(name));
     Ok(RESOURCES.iter().map(|r| (r.name.to_owned(), limit(r.name))).collect())
 }
 
 /// The limits of a project, or of one user in it.
-pub fn limits(tx: &mut Tx<'_>, project: &str, user: Option<&str>) -> Result<HashMap<String, i64>> {
-    let mut limits = defaults(tx)?;
+pub fn limits(
+    tx: &mut Tx<'_>,
+    own: &BTreeMap<String, i64>,
+    project: &str,
+    user: Option<&str>,
+) -> Result<HashMap<String, i64>> {
+    let mut limits = defaults(tx, own)?;
     let sql = "SELECT user_id, resource, hard_limit FROM compute_quotas WHERE project_id = ?1 AND user_id IN ('', ?2) ORDER BY user_id";
     // The empty user is the project itself; the user's own limits come after it and win.
     for row in tx.query(sql, &params![project, user.unwrap_or_default()])? {
@@ -122,6 +127,9 @@ mod tests {
     fn limits_come_from_the_user_then_the_project_then_the_class() {
         database::testing::on_both(&[crate::MIGRATIONS], |db| {
             db.write(|tx| {
+                let own = BTreeMap::from([("ram".to_owned(), 7)]);
+                let limits = |tx: &mut Tx<'_>, p: &str, u: Option<&str>| super::limits(tx, &own, p, u);
+                assert_eq!(limits(tx, "p", None)?["ram"], 7);
                 assert_eq!(limits(tx, "p", None)?["cores"], 20);
                 set_class(tx, DEFAULT_CLASS, "cores", 30)?;
                 assert_eq!(limits(tx, "p", None)?["cores"], 30);

@@ -244,3 +244,22 @@ pub fn names_by_host(tx: &mut Tx<'_>) -> Result<HashMap<String, Vec<(String, i64
     }
     Ok(out)
 }
+
+/// The guests that a host must have: their servers' ids, and whether each must run. What is under way, or failed, may be either way and is
+/// told with `None`.
+pub fn expected_guests(tx: &mut Tx<'_>, host: &str) -> Result<Vec<(String, Option<bool>)>> {
+    let sql = "SELECT id, vm_state, task_state FROM servers WHERE host = ?1 AND deleted_at IS NULL ORDER BY number";
+    tx.query(sql, &params![host])?
+        .iter()
+        .map(|row| {
+            let (state, task): (String, Option<String>) = (row.get(1)?, row.get(2)?);
+            let runs = match (state.as_str(), task) {
+                (_, Some(_)) => None,
+                ("active" | "rescued", None) => Some(true),
+                ("stopped" | "shelved", None) => Some(false),
+                _ => None,
+            };
+            Ok((row.get(0)?, runs))
+        })
+        .collect()
+}

@@ -146,7 +146,7 @@ fn write(c: &Compute, call: &Call, change: impl Fn(&mut BTreeMap<String, String>
     c.db.write(|tx| {
         let mut properties = find(c, tx, call, id)?.properties;
         change(&mut properties)?;
-        let limit = quotas::limits(tx, call.project(), Some(call.user()))?["metadata_items"];
+        let limit = quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?["metadata_items"];
         if limit >= 0 && properties.len() as i64 > limit {
             return Err(Error::forbidden("Image metadata limit exceeded"));
         }
