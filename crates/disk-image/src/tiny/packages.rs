@@ -78,7 +78,7 @@ pub struct Archive {
 impl Archive {
     /// Opens or makes the cache in `folder`.
     pub fn open(folder: &Path) -> Result<Archive, Error> {
-        for name in ["archives/partial", "lists/partial"] {
+        for name in ["archives/partial", "plan/partial", "lists/partial"] {
             let path = folder.join(name);
             std::fs::create_dir_all(&path).map_err(Error::io("making the package cache", &path))?;
         }
@@ -158,6 +158,9 @@ impl Archive {
         for kernel in KERNELS {
             let output = self
                 .apt()
+                // Of what is in the archive already it would say nothing, so it is shown an empty one.
+                .arg("-o")
+                .arg(format!("Dir::Cache::archives={}/plan", self.folder.display()))
                 .args(["-qq", "-y", "--print-uris", "--no-remove", "install", kernel])
                 .args(PACKAGES)
                 .output()
