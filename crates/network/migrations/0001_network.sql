@@ -420,7 +420,7 @@ CREATE TABLE trunk_subports (
     UNIQUE (trunk_id, segmentation_type, segmentation_id)
 );
 
-CREATE TABLE flavors (
+CREATE TABLE service_flavors (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     description TEXT,
@@ -437,7 +437,7 @@ CREATE TABLE service_profiles (
 );
 
 CREATE TABLE flavor_profiles (
-    flavor_id TEXT NOT NULL REFERENCES flavors (id) ON DELETE CASCADE,
+    flavor_id TEXT NOT NULL REFERENCES service_flavors (id) ON DELETE CASCADE,
     service_profile_id TEXT NOT NULL REFERENCES service_profiles (id),
     PRIMARY KEY (flavor_id, service_profile_id)
 );

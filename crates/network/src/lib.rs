@@ -31,6 +31,7 @@ mod topology;
 pub use caller::Caller;
 pub use config::{Config, SegmentRange, VlanRange};
 pub use error::{Error, Result};
+pub use neighbours::bound_ports;
 
 use ::api::{Authenticator, Context, Request, Routes, Service, ServiceConfig};
 use caller::Cx;

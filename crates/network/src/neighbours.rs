@@ -421,3 +421,8 @@ fn netmask(cidr: &net::Cidr) -> String {
     let mask = if host >= bits { 0 } else { all & (all << host) };
     net::address(mask, cidr.v6()).to_string()
 }
+
+/// Ids of the ports that are bound to a host, for the check of what is plugged there.
+pub fn bound_ports(tx: &mut Tx<'_>, host: &str) -> Result<Vec<String>, database::Error> {
+    tx.column("SELECT id FROM ports WHERE host_id = ?1 AND device_owner LIKE 'compute:%' ORDER BY id", &params![host])
+}

@@ -338,11 +338,6 @@ pub fn object_or_none(value: &Value) -> Verdict {
     if value.is_null() { FINE } else { Ok(object(value).err()) }
 }
 
-/// Something oslo takes for a boolean.
-pub fn boolean(value: &Value) -> Verdict {
-    if is_boolean(value) { FINE } else { wrong(format!("'{}' is not a valid boolean value", show(value))) }
-}
-
 /// `external_gateway_info`.
 pub fn gateway_info(value: &Value) -> Verdict {
     let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty) || value == false || value == "";

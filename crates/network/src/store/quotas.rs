@@ -27,7 +27,7 @@ pub fn limit(cx: &mut Cx<'_, '_>, project: &str, resource: &str) -> Result<i64> 
 /// How much a project uses; counted up to `enough`.
 pub fn used(cx: &mut Cx<'_, '_>, project: &str, resource: &str, enough: i64) -> Result<i64> {
     let Some((_, table, _)) = RESOURCES.iter().find(|(name, ..)| *name == resource) else { return Ok(0) };
-    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE project_id = ?1 LIMIT {enough}) AS some");
+    let sql = format!("SELECT COUNT(*) FROM (SELECT 1 FROM {table} WHERE project_id = ?1 LIMIT {enough}) AS counted");
     Ok(cx.tx.scalar(&sql, &params![project])?.unwrap_or(0))
 }
 
