@@ -185,7 +185,8 @@ impl Connection {
             }
             let _ = write.shutdown().await;
         });
-        let reader = (shared.clone(), out.clone());
+        // Not a sender of its own: when the last handle goes, the writer ends and with it the connection.
+        let reader = (shared.clone(), out.downgrade());
         tokio::spawn(async move {
             let (shared, out) = reader;
             let error = read_all(&mut input, &shared, &out, &events).await;
@@ -218,6 +219,11 @@ impl Connection {
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.shared.waiting().closed
+    }
+
+    /// Whether both are handles of one connection.
+    pub fn same(&self, other: &Connection) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Ends the connection.
@@ -545,7 +551,7 @@ where
 async fn read_all<R: AsyncRead + Unpin>(
     input: &mut Input<R>,
     shared: &Shared,
-    out: &mpsc::UnboundedSender<Vec<u8>>,
+    out: &mpsc::WeakUnboundedSender<Vec<u8>>,
     events: &mpsc::Sender<Event>,
 ) -> ConnectionError {
     let mut probed = false;
@@ -558,7 +564,7 @@ async fn read_all<R: AsyncRead + Unpin>(
                 probed = true;
                 let mut bytes = Vec::new();
                 encode(&mut bytes, 3, &Message::EchoRequest(Vec::new()));
-                if out.send(bytes).is_err() {
+                if !put(out, bytes) {
                     return ConnectionError::Closed;
                 }
                 continue;
@@ -569,7 +575,7 @@ async fn read_all<R: AsyncRead + Unpin>(
             Message::EchoRequest(data) => {
                 let mut bytes = Vec::new();
                 encode(&mut bytes, xid, &Message::EchoReply(data));
-                if out.send(bytes).is_err() {
+                if !put(out, bytes) {
                     return ConnectionError::Closed;
                 }
                 continue;
@@ -594,6 +600,10 @@ async fn read_all<R: AsyncRead + Unpin>(
             Err(mpsc::error::TrySendError::Closed(_)) => {}
         }
     }
+}
+
+fn put(out: &mpsc::WeakUnboundedSender<Vec<u8>>, bytes: Vec<u8>) -> bool {
+    out.upgrade().is_some_and(|o| o.send(bytes).is_ok())
 }
 
 fn deliver(shared: &Shared, xid: u32, message: Message) {
