@@ -37,8 +37,8 @@
 //! - Checksums finished before packets get to the switch: no transmit offload on veths and taps.
 //!
 //! # What it does not do
-//! Fragments are not made: a packet that is too large for the network behind a router is answered with "fragmentation needed"
-//! whether or not it may be fragmented. IPv6 is never translated. QoS ([`topology::Qos`]) is carried, not compiled.
+//! Packets too large for the network behind a router that may be fragmented are fragmented by the responder, so slowly; TCP
+//! never comes to that, as guests know their MTU. IPv6 is never translated. QoS ([`topology::Qos`]) is carried, not compiled.
 //! A gateway on another node is not reached through a tunnel yet; routers between tunnel networks are on every node.
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod lab;
 
 use fixture::*;
 use lab::*;
-use virtual_network::topology::AddressPair;
+use virtual_network::topology::*;
 
 fn guests(lab: &mut Lab, which: &[&str]) {
     for g in which {
@@ -294,5 +294,155 @@ fn metadata_tells_who_asks() {
         let seen = lab.seen_as(guest, "169.254.169.254", 80).unwrap();
         let (who, address) = lab.client(ip(&seen)).unwrap();
         assert_eq!((who, address), (id(port).into(), ip("192.168.5.11")), "both have the same address");
+        let seen = lab.seen_as(guest, "fe80::a9fe:a9fe%eth0", 80).unwrap();
+        assert_eq!(lab.client(ip(&seen)).unwrap().0, id(port).into(), "by IPv6 too");
     }
+}
+
+#[test]
+fn addresses_come_by_dhcp_and_by_advertisement() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    lab.guest("g2", mac(2), &[], &[]);
+    let mut discover = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0, 0];
+    discover.resize(28, 0);
+    discover.extend(mac(2).bytes());
+    discover.resize(236, 0);
+    discover.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255]);
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2(mac(2).bytes(), [0xff; 6])
+        .ipv4([0; 4], [255; 4], 64)
+        .udp(68, 67)
+        .write(&mut frame, &discover)
+        .unwrap();
+    let offer = lab.exchange("g2", &frame, |f| f.len() > 282 && f[12..14] == [8, 0] && f[34..38] == [0, 67, 0, 68]);
+    let offer = offer.expect("an offer");
+    assert_eq!(offer[58..62], [192, 168, 5, 12], "its own address");
+    // The same from a guest that pretends to be the server goes nowhere.
+    let trace = lab.trace(&format!(
+        "in_port={},udp,dl_src={},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=192.168.5.12,nw_dst=255.255.255.255,udp_src=67,udp_dst=68",
+        lab.ofport("g2"),
+        mac(2)
+    ));
+    assert!(trace.contains("Datapath actions: drop"), "{trace}");
+    // With the interface down and up again the guest solicits, and makes its address from the answer.
+    lab.exec("g2", "sysctl", &["-qw", "net.ipv6.conf.eth0.accept_ra=2"]);
+    lab.exec("g2", "ip", &["link", "set", "eth0", "down"]);
+    lab.exec("g2", "ip", &["link", "set", "eth0", "up"]);
+    eventually("an address from the advertised prefix", || {
+        let all = lab.exec("g2", "ip", &["-6", "addr", "show", "dev", "eth0"]);
+        let routes = lab.exec("g2", "ip", &["-6", "route"]);
+        all.contains("fd00:5::f816:3eff:fe00:2/64") && routes.contains("default via fe80::")
+    });
+}
+
+#[test]
+fn ipv6_goes_out_as_it_is() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g2", "g3", "out"]);
+    lab.edit(|t| {
+        let mut subnet = t.subnets[&id(SUB_X).into()].clone();
+        subnet.cidr = "2001:db8::/64".parse().unwrap();
+        subnet.gateway = Some(ip("2001:db8::1"));
+        t.subnets.insert(id(SUB_X6).into(), subnet);
+        let r = t.routers.get_mut(&id(R1).into()).unwrap();
+        r.gateway.as_mut().unwrap().fixed_ips.push(fixed(SUB_X6, "2001:db8::21"));
+    });
+    lab.exec("out", "ip", &["addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad"]);
+    lab.exec("out", "ip", &["addr", "add", "2001:db8:1::1/128", "dev", "lo"]);
+    lab.exec("out", "ip", &["route", "add", "fd00:5::/64", "via", "2001:db8::21"]);
+    lab.serve("out", 80);
+    lab.serve("g2", 80);
+    assert!(lab.ping("out", "2001:db8::21"), "the gateway answers");
+    assert_eq!(lab.seen_as("g2", "2001:db8::1", 80).as_deref(), Some("fd00:5::12"));
+    assert_eq!(lab.seen_as("g2", "2001:db8:1::1", 80).as_deref(), Some("fd00:5::12"));
+    assert_eq!(lab.seen_as("out", "fd00:5::12", 80).as_deref(), Some("2001:db8::1"));
+    let error = lab.udp_error("g2", "2001:db8::1", Some(1), 10);
+    assert!(error.is_some(), "the hop limit ran out at the router, or the host refused");
+}
+
+#[test]
+fn virtual_addresses_have_floating_ips_and_fragments_arrive() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    guests(&mut lab, &["g2", "g3", "out"]);
+    lab.exec("g2", "ip", &["addr", "add", "192.168.5.99/24", "dev", "eth0"]);
+    lab.edit(|t| {
+        let pair = AddressPair { address: "192.168.5.99/32".parse().unwrap(), mac: None };
+        t.ports.get_mut(&id(G2).into()).unwrap().allowed_address_pairs = vec![pair];
+        let mut vip = port(NET_A, 99, &[fixed(SUB_A, "192.168.5.99")], &[], "");
+        vip.binding = Binding::Unbound;
+        t.ports.insert(id(99).into(), vip);
+        let f = floating(109, "10.98.0.109", 99, "192.168.5.99", R1);
+        t.floating_ips.insert(id(109).into(), f);
+    });
+    lab.serve("g2", 80);
+    assert_eq!(lab.seen_as("out", "10.98.0.109", 80).as_deref(), Some("10.98.0.1"));
+    assert!(lab.ping_large("g3", "192.168.5.12", 3000), "between subnets");
+    assert!(lab.ping_large("g3", "10.98.0.1", 1400), "through NAT");
+    assert!(lab.ping_large("out", "10.98.0.109", 1470), "fragmented at the router, as the tenant's MTU is 1450");
+    lab.exec("out", "ip", &["link", "set", "eth0", "mtu", "1450"]);
+    assert!(lab.ping_large("g3", "10.98.0.1", 3000), "in fragments through NAT");
+    assert!(lab.ping_large("out", "10.98.0.109", 3000));
+}
+
+#[test]
+fn other_nodes_and_vlans() {
+    if !available() {
+        return;
+    }
+    let mut lab = Lab::start();
+    lab.guest("g1", mac(1), &["192.168.5.11/24"], &["192.168.5.1"]);
+    lab.tunnel(NetworkType::Vxlan);
+    lab.edit(|t| {
+        let g2 = t.ports.get_mut(&id(G2).into()).unwrap();
+        g2.binding = Binding::Remote { tunnel: ip("10.99.0.2") };
+        let mut other = port(NET_B, 77, &[fixed(SUB_B, "192.168.6.77")], &[], "");
+        other.binding = Binding::Remote { tunnel: ip("10.99.0.3") };
+        t.ports.insert(id(77).into(), other);
+        let x = t.networks.get_mut(&id(NET_X).into()).unwrap();
+        (x.kind, x.segmentation_id) = (NetworkType::Vlan, Some(100));
+    });
+    let (g1, tunnel, patch) = (lab.ofport("g1"), lab.ofport("tun"), lab.ofport("int-br-ex"));
+    let from_g1 = |to: MacAddress, dst: &str| {
+        format!("in_port={g1},icmp,dl_src={},dl_dst={to},nw_src=192.168.5.11,nw_dst={dst},nw_ttl=64,icmp_type=8", mac(1))
+    };
+    let trace = |packet: &str| lab.appctl(&["ofproto/trace", "br-int", packet, "--ct-next", "trk,new", "--ct-next", "trk,new"]);
+    let t = trace(&from_g1(mac(2), "192.168.5.12"));
+    assert!(t.contains("set_field:0x11171->tun_id") && t.contains("10.99.0.2->tun_dst"), "to a guest elsewhere: {t}");
+    let t = trace(&from_g1(infra(1), "192.168.6.77"));
+    assert!(t.contains("set_field:0x11172->tun_id") && t.contains("10.99.0.3->tun_dst"), "routed here, then there: {t}");
+    let arp = format!("in_port={g1},arp,dl_src={},dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_sha={},arp_spa=192.168.5.11", mac(1), mac(1));
+    let t = trace(&format!("{arp},arp_tpa=192.168.5.12"));
+    assert!(t.contains("IN_PORT") && !t.contains("tun_dst"), "what is known is not flooded: {t}");
+    let t = trace(&format!("{arp},arp_tpa=192.168.5.222"));
+    assert!(t.contains("10.99.0.2->tun_dst") && !t.contains("10.99.0.3->tun_dst"), "only to who has ports: {t}");
+    let t = lab.appctl(&[
+        "ofproto/trace", "br-int",
+        &format!("in_port={tunnel},tun_id=70001,icmp,dl_src={},dl_dst={},nw_src=192.168.5.12,nw_dst=192.168.5.11,nw_ttl=64,icmp_type=8", mac(2), mac(1)),
+        "--ct-next", "trk,new",
+    ]);
+    assert!(t.contains(&format!("output:{g1}")), "{t}");
+    // The provider's VLAN on the wire, and back.
+    lab.change(|c| c.set_neighbor(id(NET_X).into(), ip("10.98.0.1"), Some(infra(254))));
+    let t = trace(&from_g1(infra(1), "10.98.0.1"));
+    assert!(t.contains("push_vlan:0x8100") && t.contains(&format!("output:{patch}")), "{t}");
+    let back = |vlan: u16| {
+        format!(
+            "in_port={patch},dl_vlan={vlan},arp,dl_src={},dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_sha={},arp_spa=10.98.0.1,arp_tpa=10.98.0.101",
+            infra(254), infra(254)
+        )
+    };
+    let t = lab.trace(&back(100));
+    assert!(t.contains("IN_PORT") || t.contains("output:LOCAL") || t.contains("arp(sip=10.98.0.101"), "{t}");
+    let t = lab.trace(&back(101));
+    assert!(t.contains("Datapath actions: drop"), "another VLAN is not ours: {t}");
+    lab.check_flows();
 }

@@ -4,6 +4,7 @@
 mod advertisement;
 mod dhcp4;
 mod dhcp6;
+mod fragment;
 mod frame;
 mod icmp;
 mod neighbors;
@@ -33,9 +34,14 @@ pub struct Response {
 /// nothing any more (`None`: the next packet to it asks again).
 pub type Neighbor = (NetworkId, IpAddr, Option<MacAddress>);
 
-/// ICMP errors a second that one sender can cause, and at most at once: Linux' own limits.
-const ERRORS_PER_SECOND: f64 = 10.0;
-const ERRORS_AT_ONCE: f64 = 20.0;
+/// How much of something one sender can cause: per second, and at once.
+#[derive(Clone, Copy)]
+struct Limit(f64, f64);
+
+/// ICMP errors.
+const ERRORS: Limit = Limit(10.0, 20.0);
+/// Packets to be fragmented.
+const FRAGMENTED: Limit = Limit(500.0, 500.0);
 /// Senders that are remembered for that.
 const SENDERS: usize = 4096;
 
@@ -43,8 +49,8 @@ const SENDERS: usize = 4096;
 #[derive(Default)]
 pub struct Responder {
     neighbors: neighbors::Table,
-    /// Sender -> when, and how many errors it may still cause.
-    budget: HashMap<(u32, u32), (Duration, f64)>,
+    /// Sender (port, or network if it is none of ours) and what -> when, and how much of it it may still cause.
+    budget: HashMap<(u32, u32, bool), (Duration, f64)>,
     announced: HashMap<(NetworkId, IpAddr), MacAddress>,
 }
 
@@ -82,8 +88,13 @@ impl Responder {
                 }
             }
             Trap::TimeExceeded | Trap::PortUnreachable | Trap::NoRoute | Trap::TooBig => {
-                if let Some(router) = router(s, packet)
-                    && self.may_cause_error(packet, now)
+                let pieces = if trap == Trap::TooBig { fragment::forward(s, packet) } else { None };
+                if let Some(pieces) = pieces {
+                    if self.may(packet, FRAGMENTED, true, now) {
+                        out.packets.extend(pieces);
+                    }
+                } else if let Some(router) = router(s, packet)
+                    && self.may(packet, ERRORS, false, now)
                 {
                     out.packets.extend(icmp::error(s, trap, router, packet, &frame));
                 }
@@ -136,14 +147,14 @@ impl Responder {
         out
     }
 
-    fn may_cause_error(&mut self, packet: &PacketIn, now: Duration) -> bool {
-        let sender = (packet.reg(register::SOURCE), packet.reg(register::NETWORK));
+    fn may(&mut self, packet: &PacketIn, limit: Limit, what: bool, now: Duration) -> bool {
+        let sender = (packet.reg(register::SOURCE), packet.reg(register::NETWORK), what);
         if self.budget.len() >= SENDERS && !self.budget.contains_key(&sender) {
             return false;
         }
-        let (at, left) = self.budget.entry(sender).or_insert((now, ERRORS_AT_ONCE));
-        let earned = now.saturating_sub(*at).as_secs_f64() * ERRORS_PER_SECOND;
-        (*at, *left) = (now, (*left + earned).min(ERRORS_AT_ONCE));
+        let (at, left) = self.budget.entry(sender).or_insert((now, limit.1));
+        let earned = now.saturating_sub(*at).as_secs_f64() * limit.0;
+        (*at, *left) = (now, (*left + earned).min(limit.1));
         if *left < 1.0 {
             return false;
         }

@@ -362,7 +362,9 @@ fn routers_say_why_a_packet_did_not_arrive() {
     );
     assert_eq!(body, data[14..14 + 548], "as much of it as 576 bytes hold");
     assert_eq!(r.packets[0].data[..6], mac(1).bytes());
-    let r = b.at_router(Trap::TooBig, NET_B, 0, data.clone());
+    let mut whole = data.clone();
+    whole[20] = 0x40;
+    let r = b.at_router(Trap::TooBig, NET_B, 0, whole);
     let (src, _, kind, code, word, _) = icmp_of(&r);
     assert_eq!((src, kind, code, word), (ip("192.168.5.1"), 3, 4, [0, 0, 5, 170]));
     assert_eq!(r.packets[0].actions.last(), Some(&Action::resubmit(table::ROUTE)));

@@ -28,6 +28,7 @@ pub const SUB_B: u128 = 13;
 pub const SUB_B6: u128 = 14;
 pub const SUB_C: u128 = 15;
 pub const SUB_X: u128 = 16;
+pub const SUB_X6: u128 = 17;
 pub const R1: u128 = 21;
 pub const R2: u128 = 22;
 pub const SG_OPEN: u128 = 31;

@@ -327,6 +327,10 @@ impl Lab {
     /// Plugs a guest of [`cloud`]: its interface is `short`.
     pub fn guest(&mut self, short: &str, mac: MacAddress, addresses: &[&str], gateways: &[&str]) {
         self.veth(short, "br-int", mac);
+        // As DHCP would have told them, except in the provider's network.
+        if short != "gx" {
+            self.exec(short, "ip", &["link", "set", "eth0", "mtu", "1450"]);
+        }
         for a in addresses {
             self.exec(short, "ip", &["addr", "add", a, "dev", "eth0"]);
         }
@@ -359,6 +363,19 @@ impl Lab {
         }
         let number = self.ofport("meta");
         self.renumber(|n| n.metadata = Some(number));
+    }
+
+    /// A tunnel port (whose other end is nowhere).
+    pub fn tunnel(&mut self, kind: NetworkType) {
+        let kind_name = format!("type={}", format!("{kind:?}").to_lowercase());
+        self.vsctl(&[
+            "add-port", "br-int", "tun", "--", "set", "interface", "tun", &kind_name, "options:remote_ip=flow",
+            "options:key=flow", "options:local_ip=127.0.0.1",
+        ]);
+        let number = self.ofport("tun");
+        self.renumber(|n| {
+            n.tunnels.insert(kind, number);
+        });
     }
 
     /// Whose address the listener saw.
@@ -419,7 +436,11 @@ impl Lab {
 
     /// Connects; the address that the server saw.
     pub fn connect(&self, from: &str, to: &str, port: u16) -> Option<(IpAddr, Talk)> {
-        let to = SocketAddr::new(ip(to), port);
+        let to = match to.split_once('%') {
+            // The guests' only interface is the second one of their namespace.
+            Some((a, _)) => SocketAddr::V6(std::net::SocketAddrV6::new(a.parse().unwrap(), port, 0, 2)),
+            None => SocketAddr::new(ip(to), port),
+        };
         inside(&self.name(from), || {
             let stream = TcpStream::connect_timeout(&to, Duration::from_millis(1500)).ok()?;
             stream.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
@@ -455,6 +476,44 @@ impl Lab {
         });
     }
 
+    /// The same, and the first frame that then arrives and is what `wanted` looks for.
+    pub fn exchange(&self, at: &str, frame: &[u8], wanted: impl Fn(&[u8]) -> bool + Send) -> Option<Vec<u8>> {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
+        let listener = inside(&self.name(at), || {
+            let kind = SockType::Raw;
+            let fd = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).unwrap();
+            let wait = nix::sys::time::TimeVal::new(2, 0);
+            setsockopt(&fd, sockopt::ReceiveTimeout, &wait).unwrap();
+            fd
+        });
+        self.inject(at, frame);
+        let (mut buffer, until) = ([0u8; 2048], Instant::now() + Duration::from_secs(5));
+        while Instant::now() < until {
+            let n = nix::sys::socket::recv(listener.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()).ok()?;
+            if wanted(&buffer[..n]) {
+                return Some(buffer[..n].to_vec());
+            }
+        }
+        None
+    }
+
+    /// Whether a large echo request, which may be fragmented, is answered.
+    pub fn ping_large(&self, from: &str, to: &str, size: usize) -> bool {
+        let to: IpAddr = ip(to);
+        inside(&self.name(from), || {
+            let socket = ping_socket(to);
+            set_option(&socket, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT);
+            socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            let mut request = vec![0x55u8; size];
+            request[..8].copy_from_slice(&[8, 0, 0, 0, 0, 0, 0, 1]);
+            let mut buffer = [0u8; 4000];
+            (0..3).any(|_| {
+                socket.send_to(&request, SocketAddr::new(to, 0)).is_ok()
+                    && matches!(socket.recv_from(&mut buffer), Ok((n, _)) if n == size)
+            })
+        })
+    }
+
     /// What the neighbour table of a guest says of an address.
     pub fn neighbor(&self, of: &str, address: &str) -> String {
         self.exec(of, "ip", &["neigh", "show", address])
@@ -470,12 +529,10 @@ impl Lab {
                 socket.set_ttl(ttl).unwrap();
             }
             // So that errors which are no final ones are told as well.
-            let on: libc::c_int = 1;
-            let (level, name) = if to.is_ipv4() { (libc::SOL_IP, libc::IP_RECVERR) } else { (libc::SOL_IPV6, libc::IPV6_RECVERR) };
-            let size_of = size_of::<libc::c_int>() as libc::socklen_t;
-            // SAFETY: the value lives during the call and its size is right.
-            let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), size_of) };
-            assert_eq!(done, 0);
+            match to {
+                SocketAddr::V4(_) => set_option(&socket, libc::SOL_IP, libc::IP_RECVERR, 1),
+                SocketAddr::V6(_) => set_option(&socket, libc::SOL_IPV6, libc::IPV6_RECVERR, 1),
+            }
             socket.connect(to).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(1000))).unwrap();
             let mut b = [0u8; 2000];
@@ -512,6 +569,13 @@ impl Talk {
         use std::io::Write;
         self.0.write_all(b"?\n").is_ok() && self.line().as_deref() == Some("?")
     }
+}
+
+fn set_option(socket: &UdpSocket, level: libc::c_int, name: libc::c_int, value: libc::c_int) {
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the value lives during the call and its size is right.
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn ping_socket(to: IpAddr) -> UdpSocket {
@@ -579,3 +643,12 @@ fn changes(diff: BridgeDiff) -> Vec<openflow::Change> {
     removed.chain(diff.add.into_iter().map(openflow::Change::Add)).collect()
 }
 
+
+/// Waits until `f` holds.
+pub fn eventually(what: &str, mut f: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !f() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::yield_now();
+    }
+}
