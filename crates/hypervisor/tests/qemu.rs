@@ -160,6 +160,15 @@ async fn a_guest_outlives_its_daemon() {
     assert_eq!((diagnostics.num_cpus, diagnostics.memory_maximum), (1, 64));
     assert!(diagnostics.memory_used.is_some_and(|mib| mib > 0));
 
+    // Somebody deletes the tap; a new one takes its place under the guest's device.
+    run("ip link delete fstap1");
+    let nics = daemon2.inspect(id).await.expect("a look").expect("it is there").nics;
+    assert_eq!(nics, vec![second.port_id], "an interface without its tap is none");
+    run("ip tuntap add fstap1 mode tap");
+    daemon2.attach_nic(id, &first).await.expect("plugged again");
+    let nics = daemon2.inspect(id).await.expect("a look").expect("it is there").nics;
+    assert!(nics.contains(&first.port_id) && nics.contains(&second.port_id));
+
     daemon2.pause(id, true).await.expect("paused");
     event(&mut events, GuestEventKind::Paused).await;
     assert_eq!(

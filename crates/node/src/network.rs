@@ -115,6 +115,7 @@ pub fn start(
         advertised: Instant::now(),
         desired,
         driver: switch.info().driver,
+        unkept: false,
         locals: HashMap::new(),
         switch,
         reporter,
@@ -135,6 +136,8 @@ struct Task {
     reporter: Reporter,
     numbers: Option<PathBuf>,
     driver: String,
+    /// Numbers have been given out since they were last written down.
+    unkept: bool,
     /// Interface → port, of the ports on this node.
     locals: HashMap<String, PortId>,
     reported: HashMap<PortId, (bool, u64)>,
@@ -196,7 +199,7 @@ impl Task {
                 }
             }
             if diffs.iter().any(|diff| !diff.is_empty()) {
-                self.keep_numbers();
+                self.unkept = true;
             }
             tokio::select! {
                 () = self.shared.wake.notified() => {}
@@ -328,6 +331,9 @@ impl Task {
 
     /// What the passing of a second leads to.
     async fn tick(&mut self) {
+        if std::mem::take(&mut self.unkept) {
+            self.keep_numbers();
+        }
         let response = self.responder.tick(&self.shared.compiler.read(), self.began.elapsed());
         self.answer(response).await;
         if self.advertised.elapsed() >= Responder::ADVERTISE_EVERY {

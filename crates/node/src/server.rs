@@ -170,7 +170,10 @@ impl Worker {
         }
         self.parts.hypervisor.destroy(self.id).await?;
         for port in ports {
-            self.unplug(port).await?;
+            // A switch that is away keeps no server from going; the tap goes when it is back, as one of no server.
+            if let Err(error) = self.unplug(port).await {
+                tracing::warn!(server = %self.id, error = describe(&error), "a tap cannot be unplugged yet");
+            }
         }
         self.parts.disks.remove(self.id).await?;
         Ok(())
@@ -193,6 +196,15 @@ impl Worker {
         let mut progress = self.parts.disks.progress(self.id).await?;
         let wish = wishes(server);
         let mut guest = self.parts.hypervisor.inspect(self.id).await?;
+        if progress == Progress::default()
+            && guest
+                .as_ref()
+                .is_some_and(|guest| guest.power_state == PowerState::Running)
+        {
+            // It runs, but what was written down of it is lost: it is taken as it is, not rebooted for what was asked long ago.
+            progress.reached = Reached { power: 0, ..wish };
+            progress.disk_of = Some(wish.rebuild);
+        }
         let failed_before = progress.failed.as_ref().is_some_and(|(failed, _)| *failed == wish);
         if progress.reached != wish && !failed_before {
             progress.failed = None;

@@ -15,7 +15,7 @@ use node::metadata::ListenerConfig;
 use node::switch::Instance;
 use node::{Node, NodeConfig, RealNode, switch};
 use node_protocol::controller::NodeServer;
-use node_protocol::objects::{KeyPair, Object, Server, WantedPower};
+use node_protocol::objects::{KeyPair, Object, Server, WantedPower, tap_name};
 use node_protocol::queries::{Answer, ConsoleKind, Query};
 use node_protocol::reports::{PowerState, ServerObserved};
 use serde_json::json;
@@ -252,6 +252,21 @@ fn a_guest_outlives_the_node_and_failures_say_why() {
         world.start().await;
         let seen = world.settled(one.id, revision).await;
         assert_eq!((seen.power_state, seen.plugged_ports.len()), (PowerState::Running, 2));
+        assert_eq!(world.pid(one.id), Some(pid), "it was not restarted");
+
+        // Somebody deletes a tap: a new one takes its place, under the same guest.
+        let tap = tap_name(port_id(1).into());
+        let index = || nix::net::if_::if_nametoindex(tap.as_str()).ok();
+        let before = index().expect("a tap");
+        run(&format!("ip link delete {tap}"));
+        until("a new tap", || index().is_some_and(|index| index != before)).await;
+        until("both interfaces", || {
+            world
+                .cloud
+                .settled(one.id, revision)
+                .is_some_and(|seen| seen.plugged_ports.len() == 2)
+        })
+        .await;
         assert_eq!(world.pid(one.id), Some(pid), "it was not restarted");
 
         // Somebody kills the guest: it is seen, and stays so.

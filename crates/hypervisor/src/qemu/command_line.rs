@@ -22,9 +22,33 @@ pub const STDERR: &str = "run/qemu.log";
 /// Hot-plug slots of a `q35` guest beyond those in use; `pc` has a bus with slots enough.
 const SPARE_PCIE_PORTS: usize = 8;
 
-/// QEMU's id of a port's network back end.
-pub fn netdev_id(nic: &Nic) -> String {
-    format!("net-{}", nic.port_id)
+/// How a port's tap and its device are joined.
+///
+/// Where the switch takes unfinished checksums the device is at the tap itself. Where not there is a hub between the two: a device keeps its
+/// back end for life, but a hub's port can be exchanged, so a tap that somebody has deleted is made good without the guest's noticing.
+pub struct Wiring {
+    /// The tap's back end.
+    pub tap: String,
+    /// The hub's ports towards the tap and towards the device.
+    pub hub: Option<(String, String)>,
+    /// Number of the hub, unique within the guest.
+    pub hub_id: u32,
+}
+
+impl Wiring {
+    /// Of a port.
+    pub fn of(port_id: uuid::Uuid, offload: bool) -> Self {
+        Self {
+            tap: format!("net-{port_id}"),
+            hub: (!offload).then(|| (format!("hub-tap-{port_id}"), format!("hub-nic-{port_id}"))),
+            hub_id: port_id.as_fields().0 & 0x7fff_ffff,
+        }
+    }
+
+    /// What the device is at.
+    pub fn device_end(&self) -> &str {
+        self.hub.as_ref().map_or(&self.tap, |hub| &hub.1)
+    }
 }
 
 /// QEMU's id of a port's device.
@@ -41,7 +65,7 @@ pub fn port_of(device: &str) -> Option<uuid::Uuid> {
 pub fn nic_device(nic: &Nic, bus: Option<String>) -> serde_json::Value {
     let mut device = json!({
         "driver": nic.model,
-        "netdev": netdev_id(nic),
+        "netdev": Wiring::of(nic.port_id, nic.offload).device_end(),
         "id": nic_id(nic.port_id),
         "mac": nic.mac,
         // No boot ROM: guests boot from disks, and each ROM costs time and memory.
@@ -192,7 +216,15 @@ pub fn arguments(spec: &GuestSpec, settings: &SpawnSettings, tap_fds: &[i32]) ->
         add("device", device.to_string());
     }
     for (nic, fd) in spec.nics.iter().zip(tap_fds) {
-        add("netdev", format!("tap,id={},fd={fd}", netdev_id(nic)));
+        let wiring = Wiring::of(nic.port_id, nic.offload);
+        add("netdev", format!("tap,id={},fd={fd}", wiring.tap));
+        if let Some((tap_end, device_end)) = &wiring.hub {
+            add(
+                "netdev",
+                format!("hubport,id={tap_end},hubid={},netdev={}", wiring.hub_id, wiring.tap),
+            );
+            add("netdev", format!("hubport,id={device_end},hubid={}", wiring.hub_id));
+        }
         let mut device = nic_device(nic, None);
         bus(&mut device);
         add("device", device.to_string());
@@ -289,6 +321,16 @@ mod tests {
         assert!(has(&args, "-blockdev", "\"backing\":\"base0\""));
         assert!(has(&args, "-vnc", "127.0.0.1:7"));
         assert!(has(&args, "-netdev", ",fd=11"));
+        assert!(has(&args, "-netdev", "hubport,id=hub-nic-"));
+        let direct = GuestSpec {
+            nics: vec![Nic {
+                offload: true,
+                ..spec().nics.remove(0)
+            }],
+            ..spec()
+        };
+        let direct = arguments(&direct, &settings(), &[11]);
+        assert!(!has(&direct, "-netdev", "hubport") && has(&direct, "-device", "\"netdev\":\"net-"));
         assert!(has(&args, "-device", "fa:16:3e:00:00:01"));
         assert!(has(&args, "-accel", "tcg,thread=multi"));
         assert!(has(&args, "-sandbox", "spawn=deny"));

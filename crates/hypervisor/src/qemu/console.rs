@@ -1,8 +1,8 @@
 //! The serial log, kept small.
 //!
 //! QEMU appends to `run/console.log` by itself, so what a guest says is kept while no daemon runs. The daemon bounds it: when the file has
-//! grown past [`LIMIT`], its end goes to `console.log.1` and QEMU's file is cut to nothing; QEMU opened it for appending, so it goes
-//! on at the new end. At most twice [`LIMIT`] is kept (and what a guest says within one round of [`trim`]). QEMU has no bound of its own,
+//! grown past its limit, its end goes to `console.log.1` and QEMU's file is cut to nothing; QEMU opened it for appending, so it goes
+//! on at the new end. At most twice the limit is kept (and what a guest says within one round of [`trim`]). QEMU has no bound of its own,
 //! and a logger process per guest would cost more memory than all logs.
 
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// When a log is cut. Nova shows the last 100 KiB of a log.
+/// When a log is cut, unless told otherwise. Nova shows the last 100 KiB of a log.
 pub const LIMIT: u64 = 512 * 1024;
 
 const OLDER: &str = "console.log.1";
@@ -25,14 +25,14 @@ fn open(path: &Path, write: bool) -> io::Result<File> {
 }
 
 /// Cuts a log that has grown too long.
-pub fn trim(folder: &Path, log: &str) -> io::Result<()> {
+pub fn trim(folder: &Path, log: &str, limit: u64) -> io::Result<()> {
     let path = folder.join(log);
     match fs::symlink_metadata(&path) {
-        Ok(data) if data.is_file() && data.len() > LIMIT => {}
+        Ok(data) if data.is_file() && data.len() > limit => {}
         _ => return Ok(()),
     }
     let mut file = open(&path, true)?;
-    let kept = read_end(&mut file)?;
+    let kept = read_end(&mut file, limit)?;
     let new = folder.join("console.log.new");
     fs::write(&new, kept)?;
     fs::rename(new, folder.join(OLDER))?;
@@ -48,22 +48,22 @@ pub fn empty(folder: &Path, log: &str) -> io::Result<()> {
     }
 }
 
-fn read_end(file: &mut File) -> io::Result<Vec<u8>> {
+fn read_end(file: &mut File, limit: u64) -> io::Result<Vec<u8>> {
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LIMIT)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
     let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// What is kept of a log.
-pub fn read(folder: &Path, log: &str) -> io::Result<String> {
+pub fn read(folder: &Path, log: &str, limit: u64) -> io::Result<String> {
     let mut bytes = match File::open(folder.join(OLDER)) {
-        Ok(mut older) => read_end(&mut older)?,
+        Ok(mut older) => read_end(&mut older, limit)?,
         Err(_) => Vec::new(),
     };
     match open(&folder.join(log), false) {
-        Ok(mut newer) => bytes.extend(read_end(&mut newer)?),
+        Ok(mut newer) => bytes.extend(read_end(&mut newer, limit)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -91,10 +91,10 @@ mod tests {
         for n in 0..60_000 {
             writeln!(qemu, "line {n:06} of a chatty guest").unwrap();
             if n % 1000 == 0 {
-                trim(folder.path(), "console.log").unwrap();
+                trim(folder.path(), "console.log", LIMIT).unwrap();
             }
         }
-        let kept = read(folder.path(), "console.log").unwrap();
+        let kept = read(folder.path(), "console.log", LIMIT).unwrap();
         assert!(kept.ends_with("line 059999 of a chatty guest\n"));
         assert!(kept.len() as u64 <= 2 * LIMIT);
         let lines: Vec<&str> = kept.lines().skip(1).collect();

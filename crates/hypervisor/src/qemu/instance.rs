@@ -18,7 +18,7 @@ use super::monitor::Monitor;
 use super::process::{self, Launch, Process, User};
 use super::record::{self, Record};
 use super::{Qemu, SpawnSettings, console, machine};
-use crate::{Guest, GuestEvent, GuestEventKind, GuestSpec, HypervisorError, PowerState, Result};
+use crate::{Guest, GuestEvent, GuestEventKind, GuestSpec, HypervisorError, Nic, PowerState, Result};
 
 /// How long QEMU may take from its start to its monitor's greeting. It opens disks and takes memory in this time.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -49,7 +49,9 @@ impl Qemu {
             Some(monitor) => {
                 guest.power_state = monitor.power_state().await?;
                 guest.pid = Some(monitor.pid());
-                guest.nics = monitor.nics().await?;
+                guest.nics = monitor
+                    .nics(record.as_ref().map_or(&[][..], |record| &record.spec.nics))
+                    .await?;
             }
             // Made ready, but never started.
             None if guest.started_at.is_none() => guest.power_state = PowerState::NoState,
@@ -77,6 +79,16 @@ impl Qemu {
             self.spawn(spec, &folder).await?;
         }
         self.look(id).await?.ok_or(HypervisorError::NotFound { id })
+    }
+
+    /// Writes down which interfaces the guest has now.
+    pub(super) fn note_nics(&self, id: Uuid, change: impl FnOnce(&mut Vec<Nic>)) -> Result<()> {
+        let folder = self.folder_of(id);
+        let Some(mut record) = record::read(&folder) else {
+            return Ok(());
+        };
+        change(&mut record.spec.nics);
+        record::write(&folder, &record).map_err(HypervisorError::io("write the guest's record"))
     }
 
     async fn spawn(&self, spec: &GuestSpec, folder: &Path) -> Result<()> {

@@ -51,6 +51,8 @@ pub struct QemuConfig {
     pub sandbox: bool,
     /// KVM (`Some(true)`), TCG (`Some(false)`), or whichever works.
     pub kvm: Option<bool>,
+    /// When a guest's console log is cut; up to twice as many bytes are kept.
+    pub console_log_bytes: u64,
     /// The cgroup below the hierarchy's root that holds the guests' cgroups.
     pub cgroup: Option<String>,
 }
@@ -67,6 +69,7 @@ impl QemuConfig {
             users: Some(Users::DEFAULT),
             sandbox: true,
             kvm: None,
+            console_log_bytes: console::LIMIT,
             cgroup: Some("ferrostack-guests".into()),
         }
     }
@@ -320,13 +323,23 @@ impl Hypervisor for Qemu {
     }
 
     fn attach_nic<'a>(&'a self, id: Uuid, nic: &'a Nic) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.running(id).await?.attach_nic(nic).await })
+        Box::pin(async move {
+            let monitor = self.running(id).await?;
+            monitor.attach_nic(nic).await?;
+            self.note_nics(id, |nics| {
+                nics.retain(|has| has.port_id != nic.port_id);
+                nics.push(nic.clone());
+            })
+        })
     }
 
     fn detach_nic(&self, id: Uuid, port_id: Uuid) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             match self.running(id).await {
-                Ok(monitor) => monitor.detach_nic(port_id).await,
+                Ok(monitor) => {
+                    monitor.detach_nic(port_id).await?;
+                    self.note_nics(id, |nics| nics.retain(|nic| nic.port_id != port_id))
+                }
                 Err(HypervisorError::NotRunning { .. } | HypervisorError::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error),
             }
@@ -339,7 +352,8 @@ impl Hypervisor for Qemu {
             if !folder.exists() {
                 return Err(HypervisorError::NotFound { id });
             }
-            let read = move || console::read(&folder, command_line::CONSOLE_LOG);
+            let limit = self.config.console_log_bytes;
+            let read = move || console::read(&folder, command_line::CONSOLE_LOG, limit);
             let text = tokio::task::spawn_blocking(read)
                 .await
                 .unwrap_or_else(|error| Err(std::io::Error::other(error)))
@@ -379,13 +393,13 @@ impl Hypervisor for Qemu {
 
     fn maintain(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let instances = self.instances.clone();
+            let (instances, limit) = (self.instances.clone(), self.config.console_log_bytes);
             let trim = move || {
                 let Ok(entries) = std::fs::read_dir(&instances) else {
                     return;
                 };
                 for entry in entries.flatten() {
-                    let trimmed = console::trim(&entry.path(), command_line::CONSOLE_LOG)
+                    let trimmed = console::trim(&entry.path(), command_line::CONSOLE_LOG, limit)
                         .and_then(|()| console::empty(&entry.path(), command_line::STDERR));
                     if let Err(error) = trimmed {
                         tracing::warn!(%error, folder = %entry.path().display(), "cannot bound a guest's logs");

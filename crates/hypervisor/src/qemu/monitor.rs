@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc, watch};
 use uuid::Uuid;
 
-use super::command_line::{QMP_SOCKET, netdev_id, nic_device, nic_id, port_of};
+use super::command_line::{QMP_SOCKET, Wiring, nic_device, nic_id, port_of};
 use super::process::{self, Process};
 use super::qmp::{Event, LIMIT, Qmp};
 use crate::{GuestEvent, GuestEventKind, HypervisorError, Nic, PowerState, Result};
@@ -121,8 +121,8 @@ impl Monitor {
         })
     }
 
-    /// Ports whose interfaces the guest has.
-    pub async fn nics(&self) -> Result<Vec<Uuid>> {
+    /// Ports whose devices the guest has.
+    async fn devices(&self) -> Result<Vec<Uuid>> {
         let list = self
             .qmp
             .execute("qom-list", json!({"path": "/machine/peripheral"}))
@@ -132,6 +132,15 @@ impl Monitor {
             .iter()
             .filter_map(|device| port_of(device["name"].as_str()?))
             .collect())
+    }
+
+    /// Ports whose interfaces the guest has, and whose taps it still holds. `nics` is what is written down of them.
+    pub async fn nics(&self, nics: &[Nic]) -> Result<Vec<Uuid>> {
+        let held = process::held_taps(self.process.pid);
+        let tap = |id: &Uuid| nics.iter().find(|nic| nic.port_id == *id).map(|nic| nic.tap.as_str());
+        let mut devices = self.devices().await?;
+        devices.retain(|id| tap(id).is_none_or(|tap| held.iter().any(|held| held == tap)));
+        Ok(devices)
     }
 
     /// Asks by ACPI; `true` when the process has ended within `patience`.
@@ -166,30 +175,76 @@ impl Monitor {
             .map(drop)
     }
 
-    /// Plugs an interface in, unless the guest has it.
+    /// Plugs an interface in. Of a guest that has the device only the tap is looked at: one that was lost is replaced.
     pub async fn attach_nic(&self, nic: &Nic) -> Result<()> {
-        if self.nics().await?.contains(&nic.port_id) {
+        let mut has = self.devices().await?.contains(&nic.port_id);
+        if has && process::held_taps(self.process.pid).contains(&nic.tap) {
             return Ok(());
         }
-        let tap = process::open_tap(nic)?;
+        if has && nic.offload {
+            // The device is at the tap itself, so they go together.
+            self.detach_nic(nic.port_id).await?;
+            has = false;
+        }
+        let wiring = Wiring::of(nic.port_id, nic.offload);
+        self.remove_tap(&wiring).await;
         let name = format!("tap-{}", nic.port_id);
-        // The remains of an earlier try; as a rule there are none.
-        let _ = self.qmp.execute("netdev_del", json!({"id": netdev_id(nic)})).await;
+        let tap = process::open_tap(nic)?;
         self.qmp
             .execute_with_fd("getfd", json!({"fdname": name}), Some(tap.as_fd()))
             .await?;
-        let netdev = json!({"type": "tap", "id": netdev_id(nic), "fd": name});
-        if let Err(error) = self.qmp.execute("netdev_add", netdev).await {
+        if let Err(error) = self.add_backend(&wiring, &name, has).await {
+            // A descriptor that QEMU has taken over it closes itself; one it has not is to be closed.
             let _ = self.qmp.execute("closefd", json!({"fdname": name})).await;
+            self.remove_tap(&wiring).await;
             return Err(error);
+        }
+        if has {
+            return Ok(());
         }
         match self.add_device(nic).await {
             Ok(()) => Ok(()),
             Err(error) => {
-                let _ = self.qmp.execute("netdev_del", json!({"id": netdev_id(nic)})).await;
+                self.remove_backend(&wiring).await?;
                 Err(error)
             }
         }
+    }
+
+    async fn add_backend(&self, wiring: &Wiring, fd: &str, has_device: bool) -> Result<()> {
+        let tap = json!({"type": "tap", "id": wiring.tap, "fd": fd});
+        self.qmp.execute("netdev_add", tap).await?;
+        if let Some((tap_end, device_end)) = &wiring.hub {
+            let port = json!({"type": "hubport", "id": tap_end, "hubid": wiring.hub_id, "netdev": wiring.tap});
+            self.qmp.execute("netdev_add", port).await?;
+            if !has_device {
+                // The remains of an earlier try; as a rule there are none.
+                let _ = self.qmp.execute("netdev_del", json!({"id": device_end})).await;
+                let port = json!({"type": "hubport", "id": device_end, "hubid": wiring.hub_id});
+                self.qmp.execute("netdev_add", port).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the tap's side, if it is there.
+    async fn remove_tap(&self, wiring: &Wiring) {
+        for id in wiring.hub.iter().map(|hub| &hub.0).chain([&wiring.tap]) {
+            let _ = self.qmp.execute("netdev_del", json!({"id": id})).await;
+        }
+    }
+
+    /// Removes everything but the device.
+    async fn remove_backend(&self, wiring: &Wiring) -> Result<()> {
+        for id in wiring.hub.iter().flat_map(|hub| [&hub.0, &hub.1]).chain([&wiring.tap]) {
+            match self.qmp.execute("netdev_del", json!({"id": id})).await {
+                Ok(_) => {}
+                // It went with an earlier call, or there is no hub.
+                Err(HypervisorError::Refused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// On `pc` QEMU finds the slot; on `q35` each root port takes one device.
@@ -237,11 +292,14 @@ impl Monitor {
         let mut removed = self.removed.clone();
         let until = tokio::time::Instant::now() + UNPLUG_LIMIT;
         let device = json!({"id": nic_id(port_id)});
-        let mut gone = !self.nics().await?.contains(&port_id);
+        let mut gone = !self.devices().await?.contains(&port_id);
         while !gone {
             match self.qmp.execute("device_del", device.clone()).await {
                 Ok(_) => {}
-                Err(HypervisorError::Refused { class, .. }) if class == "DeviceNotFound" => break,
+                Err(HypervisorError::Refused { class, .. }) if class == "DeviceNotFound" => {
+                    gone = true;
+                    break;
+                }
                 // The guest has been asked and has not answered yet.
                 Err(HypervisorError::Refused { description, .. }) if description.contains("unplug") => {}
                 Err(error) => return Err(error),
@@ -249,24 +307,17 @@ impl Monitor {
             let wait = ASK_AGAIN.min(until.saturating_duration_since(tokio::time::Instant::now()));
             // Either way it is looked at.
             let _ = tokio::time::timeout(wait, removed.changed()).await;
-            gone = !self.nics().await?.contains(&port_id);
+            gone = !self.devices().await?.contains(&port_id);
             if !gone && tokio::time::Instant::now() >= until {
                 break;
             }
         }
-        match self
-            .qmp
-            .execute("netdev_del", json!({"id": format!("net-{port_id}")}))
-            .await
-        {
-            Ok(_) => {}
-            // It went with an earlier call.
-            Err(HypervisorError::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
         if gone {
+            self.remove_backend(&Wiring::of(port_id, false)).await?;
             return Ok(());
         }
+        // The guest keeps the device, but nothing goes through it any more.
+        self.remove_tap(&Wiring::of(port_id, false)).await;
         Err(HypervisorError::Timeout {
             doing: "unplugging an interface",
             seconds: UNPLUG_LIMIT.as_secs(),

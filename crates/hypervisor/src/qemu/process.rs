@@ -175,6 +175,22 @@ pub async fn connect(folder: &Path, socket: &str) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}", file.as_raw_fd())).await
 }
 
+/// The taps a process holds: of each descriptor of `/dev/net/tun` the kernel tells the interface, and none once that is gone.
+pub fn held_taps(pid: u32) -> Vec<String> {
+    let mut held = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        if fs::read_link(entry.path()).is_ok_and(|target| target == Path::new("/dev/net/tun")) {
+            let info = fs::read_to_string(Path::new(&format!("/proc/{pid}/fdinfo")).join(entry.file_name()));
+            let info = info.unwrap_or_default();
+            held.extend(
+                info.lines()
+                    .filter_map(|line| line.strip_prefix("iff:").map(|name| name.trim().to_owned())),
+            );
+        }
+    }
+    held
+}
+
 #[repr(C)]
 struct InterfaceRequest {
     name: [u8; libc::IFNAMSIZ],
