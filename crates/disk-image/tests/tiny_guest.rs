@@ -341,7 +341,9 @@ fn does_what_tempest_asks_of_it() {
         );
         guest.fails("echo wrong | su root -c id");
         let mut scp = Command::new("timeout");
-        scp.args(["90", "scp", 
+        scp.args([
+            "90",
+            "scp",
             "-O",
             "-q",
             "-F",

@@ -29,13 +29,13 @@ pub struct Service {
     pub environment: BTreeMap<String, String>,
     /// Whom it runs as: name and ids; none is root, or whoever starts it.
     pub user: Option<(String, Owner)>,
-    /// Privileges it has.
+    /// Privileges it has; for root, none named is all.
     pub capabilities: Vec<Capability>,
     /// How it is shut in.
     pub sandbox: Sandbox,
     /// Folders it writes to.
     pub writable: Vec<PathBuf>,
-    /// Services that start before it.
+    /// Services (or, with their ending, other units) that start before it.
     pub after: Vec<String>,
     /// Its output, where there is no journal.
     pub log: PathBuf,
@@ -232,7 +232,14 @@ pub fn unit(service: &Service) -> String {
         format!("Description={}", service.description.replace('%', "%%")),
     ];
     lines.push("Wants=network-online.target".to_owned());
-    let after: Vec<String> = service.after.iter().map(|name| format!(" {name}.service")).collect();
+    let unit_name = |name: &String| {
+        if name.contains('.') {
+            format!(" {name}")
+        } else {
+            format!(" {name}.service")
+        }
+    };
+    let after: Vec<String> = service.after.iter().map(unit_name).collect();
     lines.push(format!("After=network-online.target{}", after.concat()));
     // Starting over without end: a cloud that mends itself does not give up after five times.
     lines.push("StartLimitIntervalSec=0".to_owned());
@@ -256,7 +263,10 @@ pub fn unit(service: &Service) -> String {
         lines.push(format!("User={name}"));
         lines.push(format!("AmbientCapabilities={capabilities}"));
     }
-    lines.push(format!("CapabilityBoundingSet={capabilities}"));
+    // An empty set would leave root without any privilege.
+    if service.user.is_some() || !capabilities.is_empty() {
+        lines.push(format!("CapabilityBoundingSet={capabilities}"));
+    }
     lines.extend(
         [
             "Restart=always",
@@ -368,6 +378,20 @@ mod tests {
         let text = unit(&service);
         assert!(text.contains("\nKillMode=process\n") && !text.contains("PrivateDevices") && !text.contains("User="));
         assert!(text.contains("CAP_NET_ADMIN"));
+        let after = vec!["network.target".to_owned(), "ferrostack-controller".to_owned()];
+        let text = unit(&Service {
+            capabilities: Vec::new(),
+            after,
+            ..service
+        });
+        assert!(
+            !text.contains("CapabilityBoundingSet"),
+            "root without privileges is no node"
+        );
+        assert!(
+            text.contains("After=network-online.target network.target ferrostack-controller.service\n"),
+            "{text}"
+        );
     }
 
     #[test]

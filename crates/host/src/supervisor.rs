@@ -28,7 +28,7 @@ pub struct Spec {
     pub name: String,
     /// Program and arguments.
     pub argv: Vec<String>,
-    /// Its whole environment.
+    /// Its whole environment; PATH has a sensible default.
     pub environment: BTreeMap<String, String>,
     /// Whom to run it as; none for whoever starts it.
     pub user: Option<Owner>,
@@ -55,6 +55,8 @@ pub struct State {
     pub last_exit: Option<String>,
 }
 
+/// Where a daemon finds programs unless told otherwise, as under systemd.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Having run that long, the daemon counts as good again.

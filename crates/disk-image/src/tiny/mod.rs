@@ -222,6 +222,10 @@ fn check(options: &Options) -> Result<(), Error> {
 pub fn build_tiny(options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<PathBuf, Error> {
     check(options)?;
     std::fs::create_dir_all(&options.folder).map_err(Error::io("making the folder", &options.folder))?;
+    // One build at a time in a folder; the second finds the first's image. Released when it is dropped.
+    let lock_path = options.folder.join(".lock");
+    let lock = std::fs::File::create(&lock_path).map_err(Error::io("creating", &lock_path))?;
+    lock.lock().map_err(Error::io("locking", &lock_path))?;
     let mut archive = packages::Archive::open(&options.folder.join("packages"))?;
     let plan = archive.plan(progress)?;
     let image = options
