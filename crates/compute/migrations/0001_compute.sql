@@ -1,4 +1,4 @@
-CREATE TABLE flavors (
+CREATE TABLE compute_flavors (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     memory_mb BIGINT NOT NULL,
@@ -15,9 +15,9 @@ CREATE TABLE flavors (
     created_at BIGINT NOT NULL,
     updated_at BIGINT
 );
-CREATE UNIQUE INDEX flavors_name ON flavors (name);
+CREATE UNIQUE INDEX compute_flavors_name ON compute_flavors (name);
 CREATE TABLE flavor_access (
-    flavor_id TEXT NOT NULL REFERENCES flavors (id) ON DELETE CASCADE,
+    flavor_id TEXT NOT NULL REFERENCES compute_flavors (id) ON DELETE CASCADE,
     project_id TEXT NOT NULL,
     PRIMARY KEY (flavor_id, project_id)
 );

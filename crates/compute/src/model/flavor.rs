@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 database::record! {
     /// A flavor.
-    pub struct Flavor in "flavors" {
+    pub struct Flavor in "compute_flavors" {
         /// The id that clients name, any text.
         pub id: String,
         /// Its name, unique.

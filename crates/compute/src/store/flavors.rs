@@ -47,7 +47,7 @@ pub fn list(
     limit: u64,
     marker: Option<&str>,
 ) -> Result<Option<Vec<Flavor>>> {
-    let mut select = Select::new(Flavor::columns("f"), "flavors f");
+    let mut select = Select::new(Flavor::columns("f"), "compute_flavors f");
     if let Some(project) = &filter.visible_to {
         let access = "(f.is_public = 1 OR EXISTS (SELECT 1 FROM flavor_access a WHERE a.flavor_id = f.id AND a.project_id = ?))";
         select.filter(access, &params![project]);
@@ -74,7 +74,7 @@ pub fn list(
     }
     if let Some(marker) = marker {
         let columns = order.join(", ");
-        let Some(row) = tx.query_one(&format!("SELECT {columns} FROM flavors f WHERE f.id = ?1"), &params![marker])? else {
+        let Some(row) = tx.query_one(&format!("SELECT {columns} FROM compute_flavors f WHERE f.id = ?1"), &params![marker])? else {
             return Ok(None);
         };
         select.after(&row.into_values());
@@ -94,12 +94,12 @@ pub fn find(tx: &mut Tx<'_>, id: &str, project: Option<&str>) -> Result<Option<F
 
 /// The number for the next flavor.
 pub fn next_number(tx: &mut Tx<'_>) -> Result<i64> {
-    Ok(tx.scalar::<Option<i64>>("SELECT MAX(number) FROM flavors", &[])?.flatten().unwrap_or(0) + 1)
+    Ok(tx.scalar::<Option<i64>>("SELECT MAX(number) FROM compute_flavors", &[])?.flatten().unwrap_or(0) + 1)
 }
 
 /// Whether a flavor has this name.
 pub fn name_taken(tx: &mut Tx<'_>, name: &str) -> Result<bool> {
-    Ok(tx.query_one("SELECT 1 FROM flavors WHERE name = ?1", &params![name])?.is_some())
+    Ok(tx.query_one("SELECT 1 FROM compute_flavors WHERE name = ?1", &params![name])?.is_some())
 }
 
 /// Whether the project has been given the (private) flavor.
@@ -126,6 +126,6 @@ pub fn revoke(tx: &mut Tx<'_>, id: &str, project: &str) -> Result<bool> {
 
 /// Replaces the extra specs.
 pub fn set_extra_specs(tx: &mut Tx<'_>, id: &str, specs: &serde_json::Value, now: i64) -> Result<()> {
-    let sql = "UPDATE flavors SET extra_specs = ?2, updated_at = ?3 WHERE id = ?1";
+    let sql = "UPDATE compute_flavors SET extra_specs = ?2, updated_at = ?3 WHERE id = ?1";
     tx.execute(sql, &[Value::from(id), Value::from(specs), Value::from(now)]).map(|_| ())
 }
