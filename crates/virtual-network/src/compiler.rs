@@ -401,6 +401,9 @@ impl Compiler {
         if work.everything {
             self.state.release_unused(&mut work.flush);
         }
+        if work.units.iter().any(|u| matches!(u, Unit::Router(_) | Unit::FloatingIp(_))) {
+            self.state.routing += 1;
+        }
         for unit in work.units {
             let mut out = Out::new(emit::bridge_of(&unit));
             emit::unit(&self.state, &unit, &mut out);

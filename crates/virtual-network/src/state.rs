@@ -78,6 +78,8 @@ pub(crate) struct State {
     pub owners: HashMap<u32, ZoneOwner>,
     pub tags: HashMap<u32, NetworkId>,
     pub clients: HashMap<u32, (PortId, IpAddr)>,
+    /// Counts the changes that routers, floating IPs or their networks had a part in.
+    pub routing: u64,
 }
 
 fn link<K: std::hash::Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: K, value: V) {

@@ -255,6 +255,11 @@ pub(super) fn neighbor(s: &State, network: NetworkId, address: IpAddr, out: &mut
     let (Some(_), Some(tag)) = (s.network(network), s.tag(network)) else {
         return;
     };
+    if mac.0 == Mac::ZERO {
+        // Asked for, or silent: what is sent to it meanwhile goes nowhere, also not to the controller.
+        out.flow(table::NEIGHBOR, 90, super::next_hop(tag, address), vec![]);
+        return;
+    }
     neighbor_flow(out, 90, tag, address, mac.0);
     // It may move, and will say so.
     let tell = || vec![Trap::Learn.action(), Action::resubmit(table::L2)];

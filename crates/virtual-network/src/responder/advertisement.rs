@@ -3,7 +3,7 @@
 use super::frame::{ALL_NODES, ALL_NODES_MAC, Body, Ends, Frame, icmp};
 use crate::emit::{Leg, legs};
 use crate::state::{LocalPort, State, all};
-use crate::topology::{Ipv6Mode, NetworkId};
+use crate::topology::{Ipv6Mode, MacAddress, NetworkId};
 use ipnet::IpNet;
 use openflow::{Action, Mac, PacketOut, port};
 use std::net::{IpAddr, Ipv6Addr};
@@ -72,11 +72,12 @@ fn advertisement(s: &State, leg: &Leg<'_>, to: (Mac, Ipv6Addr)) -> Option<Vec<u8
     icmp(ends, 255, 134, 0, [64, flags, lifetime[0], lifetime[1]], &body)
 }
 
-fn advertisements(s: &State, network: NetworkId, to: (Mac, Ipv6Addr)) -> Vec<Vec<u8>> {
+fn advertisements(s: &State, network: NetworkId, to: (Mac, Ipv6Addr)) -> Vec<(MacAddress, Vec<u8>)> {
     let routers = all(&s.routers_of, &network).filter_map(|id| s.router(*id));
     let legs = routers.flat_map(|r| legs(s, r));
     let inside = legs.filter(|l| l.network == network && !l.outside);
-    inside.filter_map(|leg| advertisement(s, &leg, to)).collect()
+    let made = inside.filter_map(|leg| Some((leg.mac, advertisement(s, &leg, to)?)));
+    made.collect()
 }
 
 /// Answers to a guest's solicitation.
@@ -88,27 +89,30 @@ pub(super) fn solicited(s: &State, p: &LocalPort<'_>, frame: &Frame<'_>) -> Vec<
         Body::Ip { .. } => (ALL_NODES_MAC, ALL_NODES),
         Body::Arp { .. } => return Vec::new(),
     };
-    advertisements(s, p.port.network, to)
+    let all = advertisements(s, p.port.network, to);
+    all.into_iter().map(|(_, data)| data).collect()
 }
 
-/// To all local ports of every network.
-pub(super) fn unsolicited(s: &State) -> Vec<PacketOut> {
+/// To all local ports of every network; with the leg that each is from.
+pub(super) fn unsolicited(s: &State) -> Vec<((NetworkId, MacAddress), PacketOut)> {
     let mut out = Vec::new();
     for network in s.routers_of.keys() {
+        let all = advertisements(s, *network, (ALL_NODES_MAC, ALL_NODES));
+        if all.is_empty() {
+            continue;
+        }
         let ports = s.pieces.get(network).into_iter().flatten().flat_map(|(_, ports)| ports);
         let outputs: Vec<Action> = ports
             .filter_map(|p| s.local(*p))
             .map(|p| Action::output(p.number))
             .collect();
-        if outputs.is_empty() {
-            continue;
-        }
-        for data in advertisements(s, *network, (ALL_NODES_MAC, ALL_NODES)) {
-            out.push(PacketOut {
+        for (mac, data) in all {
+            let packet = PacketOut {
                 in_port: port::CONTROLLER,
                 actions: outputs.clone(),
                 data,
-            });
+            };
+            out.push(((*network, mac), packet));
         }
     }
     out

@@ -52,6 +52,9 @@ pub struct Responder {
     /// Sender (port, or network if it is none of ours) and what -> when, and how much of it it may still cause.
     budget: HashMap<(u32, u32, bool), (Duration, f64)>,
     announced: HashMap<(NetworkId, IpAddr), MacAddress>,
+    advertised: HashMap<(NetworkId, MacAddress), Vec<u8>>,
+    /// The state of routing that the two are of.
+    routing: Option<u64>,
 }
 
 impl Responder {
@@ -121,22 +124,25 @@ impl Responder {
         out
     }
 
-    /// Router advertisements nobody asked for: to be sent every [`ADVERTISE_EVERY`](Responder::ADVERTISE_EVERY) and after a
-    /// router or subnet changed.
+    /// Router advertisements nobody asked for: to be sent every [`ADVERTISE_EVERY`](Responder::ADVERTISE_EVERY).
     pub fn advertise(&self, compiler: &Compiler) -> Vec<PacketOut> {
-        advertisement::unsolicited(&compiler.state)
+        let all = advertisement::unsolicited(&compiler.state);
+        all.into_iter().map(|(_, packet)| packet).collect()
     }
 
     /// Neutron's agents advertise every 30 to 100 seconds.
     pub const ADVERTISE_EVERY: Duration = Duration::from_secs(60);
 
-    /// Tells external networks of the gateways and floating IPs that are new here, so that nobody sends to where they were
-    /// before: to be called after the flows of a change are applied.
+    /// To be called after the flows of a change are applied. Tells external networks of the gateways and floating IPs that are
+    /// new here, so that nobody sends to where they were before, and guests of routers that advertise something new.
     pub fn announce(&mut self, compiler: &Compiler) -> Vec<PacketOut> {
         let s = &compiler.state;
+        let mut out = Vec::new();
+        if self.routing.replace(s.routing) == Some(s.routing) {
+            return out;
+        }
         let here = neighbors::announced(s);
         self.announced.retain(|k, mac| here.get(k) == Some(mac));
-        let mut out = Vec::new();
         for ((network, address), mac) in here {
             if self.announced.insert((network, address), mac) != Some(mac)
                 && let Some(frame) = frame::announcement(address, mac.0)
@@ -144,6 +150,14 @@ impl Responder {
                 out.extend(in_network(s, network, frame));
             }
         }
+        let mut advertised = HashMap::new();
+        for (from, packet) in advertisement::unsolicited(s) {
+            if self.advertised.get(&from) != Some(&packet.data) {
+                out.push(packet.clone());
+            }
+            advertised.insert(from, packet.data);
+        }
+        self.advertised = advertised;
         out
     }
 

@@ -464,8 +464,13 @@ fn a_next_hop_that_is_silent_is_given_up_for_a_while() {
 #[test]
 fn what_is_new_here_is_announced_once() {
     let mut b = bench(|_| {});
-    let first = b.responder.announce(&b.compiler);
+    let (first, advertisements): (Vec<_>, Vec<_>) = b
+        .responder
+        .announce(&b.compiler)
+        .into_iter()
+        .partition(|p| p.data[12..14] == [8, 6]);
     assert_eq!(first.len(), 4, "two gateways, two floating IPs");
+    assert_eq!(advertisements.len(), 2, "two networks with SLAAC");
     let of = |p: &PacketOut| (p.data[6..12].to_vec(), p.data[28..32].to_vec());
     let all: Vec<_> = first.iter().map(of).collect();
     assert!(all.contains(&(infra(101).bytes().to_vec(), vec![10, 98, 0, 101])));
@@ -473,6 +478,21 @@ fn what_is_new_here_is_announced_once() {
     let moved = floating(102, "10.98.0.101", G2, "192.168.5.12", R1);
     b.compiler.update(vec![Change::FloatingIp(id(FIP1).into(), Some(moved))]);
     assert_eq!(b.responder.announce(&b.compiler).len(), 1);
+    let mut subnet = b.compiler.topology().subnets[&id(SUB_A6).into()].clone();
+    subnet.dns_nameservers.clear();
+    b.compiler.update(vec![Change::Subnet(id(SUB_A6).into(), Some(subnet))]);
+    let told = b.responder.announce(&b.compiler);
+    assert_eq!(told.len(), 1, "guests hear of what changed");
+    assert_eq!(icmp_in(&told[0].data).2, 134);
+}
+
+#[test]
+fn a_silent_next_hop_costs_the_controller_nothing() {
+    let mut b = bench(|_| {});
+    let nobody = MacAddress::new([0; 6]);
+    let diff = b.compiler.set_neighbor(id(NET_X).into(), ip("10.98.0.1"), Some(nobody));
+    let flows = &diff.bridges[&crate::Bridge::Integration].add;
+    assert!(flows.len() == 1 && flows[0].table == table::NEIGHBOR && flows[0].actions.is_empty());
 }
 
 fn trap() -> impl Strategy<Value = u8> {
