@@ -54,7 +54,7 @@ pub enum Error {
         found: &'static str,
     },
     /// SQLite's own error.
-    #[error("SQLite: {source} in {sql}")]
+    #[error("SQLite: {source} in {}", head(sql))]
     Sqlite {
         /// The statement.
         sql: String,
@@ -62,7 +62,7 @@ pub enum Error {
         source: rusqlite::Error,
     },
     /// PostgreSQL's own error.
-    #[error("PostgreSQL: {source} in {sql}")]
+    #[error("PostgreSQL: {source} in {}", head(sql))]
     Postgres {
         /// The statement.
         sql: String,
@@ -72,6 +72,11 @@ pub enum Error {
     /// The group of transactions this one was committed with could not be written.
     #[error("the commit failed: {0}")]
     Commit(String),
+}
+
+/// The beginning of a statement, on one line.
+fn head(sql: &str) -> String {
+    sql.split_whitespace().flat_map(|word| [word, " "]).collect::<String>().chars().take(200).collect()
 }
 
 impl Error {

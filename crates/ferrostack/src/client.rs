@@ -51,7 +51,7 @@ pub fn ping(url: &str) -> Result<u16, ClientError> {
 
 fn agent(limit: Duration) -> ureq::Agent {
     // A proxy of the environment is for the world outside, not for the cloud's own services.
-    ureq::Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false).proxy(None).build().into()
+    ureq::Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false).max_redirects(0).max_redirects_will_error(false).proxy(None).build().into()
 }
 
 impl Client {
