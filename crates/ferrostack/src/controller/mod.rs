@@ -82,6 +82,10 @@ impl Controller {
             network.service(network_errors, authenticator.clone()),
             compute.service(authenticator, &identity_url),
         ];
+        compute.announce()?;
+        if let Some(network) = services.iter().find(|s| s.name() == "network") {
+            compute.connect_network(network.clone());
+        }
         debug_assert!(SERVICES.iter().all(|(name, _, _)| services.iter().any(|s| s.name() == *name)));
         Ok(Controller { services, novnc, nodes, db })
     }
@@ -199,6 +203,21 @@ fn network_config(config: &Config) -> network::Config {
     }
 }
 
+fn compute_quotas(own: &crate::config::Quota) -> std::collections::BTreeMap<String, i64> {
+    [
+        ("instances", own.instances),
+        ("cores", own.cores),
+        ("ram", own.ram),
+        ("metadata_items", own.metadata_items),
+        ("key_pairs", own.key_pairs),
+        ("server_groups", own.server_groups),
+        ("server_group_members", own.server_group_members),
+    ]
+    .into_iter()
+    .map(|(name, limit)| (name.to_owned(), limit))
+    .collect()
+}
+
 fn compute_config(config: &Config) -> compute::Config {
     let own = &config.compute;
     let novnc_url = if config.api.single_port == 0 {
@@ -215,6 +234,7 @@ fn compute_config(config: &Config) -> compute::Config {
         disk_allocation_ratio: own.disk_allocation_ratio,
         reserved_host_memory_mb: own.reserved_host_memory_mib,
         controller_host: crate::serve::node_name(config),
+        quotas: compute_quotas(&config.quota),
         ..Default::default()
     }
 }
