@@ -460,6 +460,26 @@ fn packets_go_where_the_flows_say_and_connections_are_forgotten() {
         assert!(a.reaches("10.9.0.2"));
         ovs.forget_connections(&Connections::of_zone(7)).await.unwrap();
         assert!(!dump().await.contains("10.9.0.2"));
+        // The machine's own addresses are not to be reached through a guest's interface, whatever the guest sends.
+        run("ip", &["addr", "add", "10.99.0.1/32", "dev", "lo"]);
+        let listener = datagrams("10.99.0.1:7777");
+        listener.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        a.run(&["ip", "route", "add", "10.99.0.1", "dev", "eth0"]);
+        assert!(!a.reaches_at_once("10.99.0.1"));
+        assert!(!a.run(&["ip", "neigh", "show", "10.99.0.1"]).contains("lladdr"));
+        let own = run("ip", &["-o", "link", "show", "ga"]);
+        let own = own
+            .split("link/ether ")
+            .nth(1)
+            .and_then(|t| t.split(' ').next())
+            .unwrap();
+        a.run(&["ip", "neigh", "replace", "10.99.0.1", "lladdr", own, "dev", "eth0"]);
+        assert!(!a.reaches_at_once("10.99.0.1"));
+        assert!(
+            listener.recv(&mut [0; 16]).is_err(),
+            "a guest's datagram came to the machine"
+        );
+
         let trace = ovs.trace("br-int", &format!("in_port={pa},arp")).await.unwrap();
         assert!(trace.contains(&format!("output:{pb}")), "{trace}");
     });
@@ -537,9 +557,11 @@ fn a_bridge_holds_what_it_should_whatever_happens() {
             .unwrap();
         assert_eq!((applied.added, applied.removed), (1, 1));
         assert_eq!(count(), 501);
-        ovs.update("br-int", &[filler(8, pb)], &[filler(7, pa), filler(8, pa)])
-            .await
-            .unwrap();
+        // What is added takes the place of what has the same match.
+        let back = [filler(7, pa), filler(8, pa), filler(9, pa)];
+        let applied = ovs.update("br-int", &[], &back).await.unwrap();
+        assert_eq!((applied.added, applied.removed), (2, 0));
+        assert_eq!(count(), 502);
 
         // A flow that the switch cannot take is named; the others are in force.
         let mut bad = program.clone();

@@ -278,17 +278,17 @@ pub fn port_masks(min: u16, max: u16) -> Vec<(u16, u16)> {
     out
 }
 
-/// One flow. Table, priority and match are its identity; a switch holds one of each.
+/// One flow. Table, priority and match are its identity; a switch holds one of each. They come first in the order of flows.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flow {
     /// Table, 0 first.
     pub table: u8,
     /// The highest that matches wins.
     pub priority: u16,
-    /// For the controller's own use; comes with packet-ins.
-    pub cookie: u64,
     /// Conditions.
     pub matches: Match,
+    /// For the controller's own use; comes with packet-ins.
+    pub cookie: u64,
     /// What is done; nothing drops the packet.
     pub actions: Vec<Action>,
 }

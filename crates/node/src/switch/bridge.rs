@@ -111,12 +111,11 @@ impl Bridge {
     pub async fn update(&self, remove: &[Flow], add: &[Flow]) -> Result<Applied, Error> {
         let mut state = self.state.lock().await;
         let want = state.want.get_or_insert_default();
-        let gone: Vec<&Flow> = remove.iter().filter(|f| want.flows.remove(*f)).collect();
-        let come: Vec<&Flow> = add.iter().filter(|f| want.flows.insert((*f).clone())).collect();
-        let change = delta(gone.iter().copied(), come.into_iter());
-        for f in gone {
+        let (gone, come) = want.update(remove, add);
+        for f in &gone {
             state.refused.remove(f);
         }
+        let change = delta(&gone, &come);
         self.change(&mut state, change).await
     }
 

@@ -271,10 +271,7 @@ impl Ovs {
     /// # Errors
     /// If Open vSwitch cannot be used, or the controller's address is taken.
     pub async fn start(config: Config) -> Result<Ovs, Error> {
-        let listener = TcpListener::bind(config.listen).await.map_err(|source| Error::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let listener = listen(config.listen).await?;
         if config.ovs.ours {
             config.ovs.start().await?;
         }
@@ -347,6 +344,7 @@ impl Ovs {
     }
 
     /// Makes the bridge hold the flows of `add` and no longer those of `remove`, at the cost of the change, not of the whole.
+    /// A flow goes by its table, priority and match; one that is added takes the place of the one with the same.
     /// [`Ovs::apply`] must have said once what the whole is.
     ///
     /// # Errors
@@ -442,12 +440,16 @@ impl Ovs {
         plugged.collect()
     }
 
-    /// Makes a port as it should be, and returns its number in OpenFlow.
+    /// Makes a port as it should be, and returns its number in OpenFlow. An interface of the machine that becomes one is
+    /// closed to the machine itself, see [`tap::isolate`].
     ///
     /// # Errors
     /// If there is no such bridge, or the switch cannot use the interface.
     pub async fn ensure_port(&self, bridge: &str, spec: PortSpec) -> Result<u32, Error> {
         let name = spec.name.clone();
+        if spec.kind.is_empty() && tap::exists(&name) {
+            tap::isolate(&name)?;
+        }
         self.inner.vswitch.ensure_ports(bridge, &[spec]).await?;
         Ok(self.inner.vswitch.ofport(&name, OPENED_WITHIN).await?)
     }

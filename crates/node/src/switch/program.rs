@@ -23,6 +23,39 @@ impl FromIterator<Flow> for Program {
     }
 }
 
+impl Program {
+    /// Takes out the flow with the same table, priority and match.
+    fn take(&mut self, f: &Flow) -> Option<Flow> {
+        let lowest = Flow {
+            cookie: 0,
+            actions: Vec::new(),
+            matches: f.matches.clone(),
+            ..*f
+        };
+        let found = self
+            .flows
+            .range(lowest..)
+            .next()
+            .filter(|x| x.key() == f.key())
+            .cloned()?;
+        self.flows.take(&found)
+    }
+
+    /// Takes flows out and puts others in, each in the place of the one with the same table, priority and match. Says
+    /// which went and which came.
+    pub(super) fn update(&mut self, remove: &[Flow], add: &[Flow]) -> (Vec<Flow>, Vec<Flow>) {
+        let mut gone: Vec<Flow> = remove.iter().filter_map(|f| self.take(f)).collect();
+        for f in add {
+            gone.extend(self.take(f));
+            self.flows.insert(f.clone());
+        }
+        let before: HashSet<&Flow> = gone.iter().collect();
+        let come: Vec<Flow> = add.iter().filter(|f| !before.contains(f)).cloned().collect();
+        gone.retain(|f| !self.flows.contains(f));
+        (gone, come)
+    }
+}
+
 /// Table, priority and conditions.
 pub(super) type Key = (u8, u16, Match);
 
@@ -81,9 +114,9 @@ pub(super) fn difference(old: &Program, new: &Program) -> Difference {
 }
 
 /// From flows that are taken away and added.
-pub(super) fn delta<'a>(gone: impl Iterator<Item = &'a Flow>, come: impl Iterator<Item = &'a Flow>) -> Difference {
+pub(super) fn delta(gone: &[Flow], come: &[Flow]) -> Difference {
     Difference {
-        bundle: flow_changes(gone, come),
+        bundle: flow_changes(gone.iter(), come.iter()),
         ..Difference::default()
     }
 }
@@ -244,6 +277,23 @@ mod tests {
         );
         assert_eq!(d.counts(), (2, 1));
         assert!(difference(&new, &new).is_empty());
+    }
+
+    #[test]
+    fn flows_take_the_place_of_those_with_the_same_key() {
+        let mut p: Program = [flow(1, 1), flow(2, 1), flow(3, 1)].into_iter().collect();
+        // 1 changes, 2 stays, 3 goes by its key whatever else it says, 4 is new, 9 never was.
+        let (gone, come) = p.update(&[flow(3, 77), flow(9, 1)], &[flow(1, 5), flow(2, 1), flow(4, 1)]);
+        assert_eq!(
+            (gone.as_slice(), come.as_slice()),
+            ([flow(3, 1), flow(1, 1)].as_slice(), [flow(1, 5), flow(4, 1)].as_slice())
+        );
+        assert_eq!(p.flows, BTreeSet::from([flow(1, 5), flow(2, 1), flow(4, 1)]));
+        assert_eq!(delta(&gone, &come).counts(), (2, 1));
+        // Taken away and added again in one breath: it stays.
+        let (gone, come) = p.update(&[flow(2, 1)], &[flow(2, 1)]);
+        assert!(delta(&gone, &come).is_empty());
+        assert_eq!(p.flows.len(), 3);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! bring a dozen crates for the same.
 
 use super::error::Error;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
@@ -105,7 +105,42 @@ pub fn ensure(name: &str, owner: Option<u32>, mtu: Option<u16>) -> Result<(), Er
     if let Some(mtu) = mtu {
         set_mtu(name, mtu)?;
     }
+    isolate(name)?;
     set_up(name)
+}
+
+/// Closes an interface to the machine itself: what comes in is for the switch alone, and the machine sends nothing out of it.
+///
+/// The userspace datapath reads packets beside the kernel's network stack, not in place of it. Without this a guest
+/// could reach every address of the machine past its security groups, and would get the machine's router
+/// solicitations. The kernel's datapath takes packets before the stack sees them; there it changes nothing.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn isolate(name: &str) -> Result<(), Error> {
+    let settings = [
+        ("ipv6", "disable_ipv6", "1"),
+        // No answer to ARP, whoever is asked for.
+        ("ipv4", "arp_ignore", "8"),
+        // No route leads back through an interface without addresses, so no source is accepted.
+        ("ipv4", "rp_filter", "1"),
+    ];
+    for (family, setting, value) in settings {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{setting}");
+        match fs::write(&path, value) {
+            // A kernel without IPv6.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && family == "ipv6" => {}
+            Err(source) => {
+                return Err(Error::Interface {
+                    what: "isolating",
+                    name: name.to_owned(),
+                    source,
+                });
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// A tap as QEMU opens it with `vnet_hdr=off`: the flags must be the same for both.
