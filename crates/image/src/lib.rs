@@ -25,12 +25,10 @@ use crate::store::images::{self, Viewer};
 pub use error::{Error, Result};
 
 /// The schema, for [`Database::migrate`].
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    service: "image",
-    version: 1,
-    name: "initial",
-    sql: include_str!("schema.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { service: "image", version: 1, name: "initial", sql: include_str!("schema.sql") },
+    Migration { service: "image", version: 2, name: "metadefs", sql: include_str!("metadefs.sql") },
+];
 
 /// What can be set.
 #[derive(Debug, Clone)]
