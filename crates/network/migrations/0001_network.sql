@@ -392,7 +392,10 @@ CREATE TABLE qos_rules (
     max_kbps BIGINT,
     max_burst_kbps BIGINT,
     min_kbps BIGINT,
-    dscp_mark BIGINT
+    dscp_mark BIGINT,
+    max_kpps BIGINT,
+    max_burst_kpps BIGINT,
+    min_kpps BIGINT
 );
 CREATE INDEX qos_rules_by_policy ON qos_rules (policy_id);
 CREATE INDEX networks_by_qos ON networks (qos_policy_id);

@@ -17,6 +17,7 @@ pub(crate) mod port_changes;
 mod port_forwardings;
 pub(crate) mod ports;
 pub(crate) mod qos;
+mod qos_rules;
 mod quotas;
 mod rbac;
 pub(crate) mod router_interfaces;
@@ -51,6 +52,10 @@ pub fn routes() -> Routes<Network> {
         &rbac::RBAC_POLICY,
         &agents::AGENT,
         &segments::SEGMENT,
+        &qos::POLICY,
+        &trunks::TRUNK,
+        &flavors::FLAVOR,
+        &flavors::SERVICE_PROFILE,
     ] {
         controller::mount(&mut routes, resource);
     }
@@ -78,6 +83,9 @@ pub fn routes() -> Routes<Network> {
     routes.get("/v2.0/extensions", extensions::index);
     routes.get("/v2.0/extensions/{id}", extensions::show);
     routes.get("/v2.0/service-providers", extensions::service_providers);
+    qos_rules::mount(&mut routes);
+    trunks::mount(&mut routes);
+    flavors::mount(&mut routes);
     tag_routes(&mut routes);
     routes
 }
@@ -97,6 +105,9 @@ fn tag_routes(routes: &mut Routes<Network>) {
         "floatingips" => &floatingips::FLOATINGIP;
         "subnetpools" => &subnetpools::SUBNETPOOL;
         "security-groups" => &security_groups::SECURITY_GROUP;
+        "qos/policies" => &qos::POLICY;
+        "policies" => &qos::POLICY;
+        "trunks" => &trunks::TRUNK;
     }
 }
 

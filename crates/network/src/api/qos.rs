@@ -1,17 +1,133 @@
-//! `/v2.0/qos`
+//! `/v2.0/qos/policies`, and what networks, ports and floating IPs ask of them. Rules are in `qos_rules`.
 
+use super::networks::shared_filter;
+use super::subnetpools::extend_shared;
 use crate::api_prelude::*;
+use crate::attributes;
+use std::collections::HashMap;
+use virtual_network::topology::Qos;
+
+/// Policies.
+pub static POLICY: Resource = Resource {
+    table: "qos_policies",
+    sight: Sight::Shared("qos_policy"),
+    tags: true,
+    create: Some(create),
+    update: Some(update),
+    delete: Some(delete),
+    extend,
+    filter: |cx, select, name, values| {
+        if name == "shared" {
+            shared_filter(cx, select, "qos_policy", "t.id", values);
+        }
+        Ok(name == "shared")
+    },
+    ..Resource::base("policy", "policies", "/v2.0/qos/policies", "/v2.0/qos/policies/{id}", ATTRIBUTES, |id| Error::QosPolicyNotFound { id: id.into() })
+};
+
+const ATTRIBUTES: &[Attribute] = attributes![tagged;
+    ID, NAME, PROJECT, TENANT,
+    a("shared", "CUVF").or(Initial::Bool(false)).to(convert::boolean),
+    a("is_default", "CUVF").or(Initial::Bool(false)).to(convert::boolean).bool(),
+    a("rules", "V"),
+];
+
+fn extend(cx: &mut Cx<'_, '_>, items: &mut [Item]) -> Result<()> {
+    extend_shared(cx, items, "qos_policy")?;
+    let ids: Vec<String> = items.iter().map(|i| i.id().to_string()).collect();
+    let mut rules: HashMap<String, Vec<Value>> = HashMap::new();
+    for (policy, rule) in super::qos_rules::of_policies(cx, &ids)? {
+        rules.entry(policy).or_default().push(rule);
+    }
+    for item in items {
+        let own = rules.remove(item.id()).unwrap_or_default();
+        item.set("rules", own);
+    }
+    Ok(())
+}
+
+fn one_default(cx: &mut Cx<'_, '_>, project: &str, id: &str) -> Result<()> {
+    let sql = "SELECT id FROM qos_policies WHERE project_id = ?1 AND is_default = 1 AND id <> ?2";
+    match cx.tx.query_one(sql, &params![project, id])? {
+        Some(_) => Err(Error::QoSPolicyDefaultAlreadyExists { project_id: project.into() }),
+        None => Ok(()),
+    }
+}
+
+fn share(cx: &mut Cx<'_, '_>, project: &str, id: &str) -> Result<()> {
+    super::rbac::grant(cx, project, "qos_policy", id, "access_as_shared", "*")
+}
+
+fn create(cx: &mut Cx<'_, '_>, body: Body) -> Result<String> {
+    let id = item::new_id();
+    let project = item::text(&body, "project_id").to_string();
+    if body.get("is_default") == Some(&json!(true)) {
+        one_default(cx, &project, &id)?;
+    }
+    item::insert(cx, &POLICY, &id, &body, &[])?;
+    if body.get("shared") == Some(&json!(true)) {
+        share(cx, &project, &id)?;
+    }
+    Ok(id)
+}
+
+fn update(cx: &mut Cx<'_, '_>, old: &Item, body: Body) -> Result<()> {
+    let project = old.text("project_id").to_string();
+    if body.get("is_default") == Some(&json!(true)) && !old.is("is_default") {
+        one_default(cx, &project, old.id())?;
+    }
+    match body.get("shared").and_then(Value::as_bool) {
+        Some(true) if !old.is("shared") => share(cx, &project, old.id())?,
+        Some(false) if old.is("shared") => {
+            for user in users(cx, old.id())? {
+                if user != project {
+                    return Err(Error::InvalidSharedQosPolicy { id: old.id().into() });
+                }
+            }
+            let sql = "DELETE FROM rbac_policies WHERE object_type = 'qos_policy' AND object_id = ?1 AND target_project = '*'";
+            cx.tx.execute(sql, &params![old.id()])?;
+        }
+        _ => {}
+    }
+    item::update(cx, old, &body, &[])?;
+    Ok(())
+}
+
+fn users(cx: &mut Cx<'_, '_>, id: &str) -> Result<Vec<String>> {
+    let sql = "SELECT project_id FROM networks WHERE qos_policy_id = ?1 UNION SELECT project_id FROM ports WHERE qos_policy_id = ?1";
+    Ok(cx.tx.column(sql, &params![id])?)
+}
+
+fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
+    for (kind, table) in [("network", "networks"), ("port", "ports"), ("fip", "floatingips")] {
+        let sql = format!("SELECT id FROM {table} WHERE qos_policy_id = ?1 LIMIT 1");
+        if let Some(object_id) = cx.tx.scalar::<String>(&sql, &params![old.id()])? {
+            return Err(Error::QosPolicyInUse { policy_id: old.id().into(), object_type: kind.into(), object_id });
+        }
+    }
+    cx.tx.execute("DELETE FROM rbac_policies WHERE object_type = 'qos_policy' AND object_id = ?1", &params![old.id()])?;
+    item::delete(cx, old)
+}
 
 /// A policy that a network, port or floating IP names must be there for the caller.
 pub fn check_policy(cx: &mut Cx<'_, '_>, id: Option<&Value>) -> Result<()> {
     let Some(id) = id.and_then(Value::as_str) else { return Ok(()) };
-    let known = cx.tx.query_one("SELECT id FROM qos_policies WHERE id = ?1", &params![id])?;
-    if known.is_none() { Err(Error::QosPolicyNotFound { id: id.into() }) } else { Ok(()) }
+    let id = id.to_string();
+    item::get(cx, &POLICY, &id).map(|_| ())
+}
+
+/// Everything that follows a policy looks different to its nodes.
+pub fn changed(cx: &mut Cx<'_, '_>, id: &str) -> Result<()> {
+    let sql = "SELECT p.id FROM ports p JOIN networks n ON n.id = p.network_id WHERE p.qos_policy_id = ?1 OR (p.qos_policy_id IS NULL AND n.qos_policy_id = ?1)";
+    for port in cx.tx.column::<String>(sql, &params![id])? {
+        cx.tx.changed("port", &port);
+    }
+    Ok(())
 }
 
 /// What a policy asks of a port's traffic; `None` where it asks for nothing.
-pub fn limits(cx: &mut Cx<'_, '_>, policy: &str) -> Result<Option<virtual_network::topology::Qos>> {
-    let mut qos = virtual_network::topology::Qos::default();
+pub fn limits(cx: &mut Cx<'_, '_>, policy: &str) -> Result<Option<Qos>> {
+    let mut qos = Qos::default();
     let sql = "SELECT rule_type, direction, max_kbps, max_burst_kbps, dscp_mark FROM qos_rules WHERE policy_id = ?1";
     let number = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
     for row in cx.tx.query(sql, &params![policy])? {
@@ -29,5 +145,5 @@ pub fn limits(cx: &mut Cx<'_, '_>, policy: &str) -> Result<Option<virtual_networ
             _ => {}
         }
     }
-    Ok((qos != virtual_network::topology::Qos::default()).then_some(qos))
+    Ok((qos != Qos::default()).then_some(qos))
 }
