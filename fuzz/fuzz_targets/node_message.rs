@@ -6,6 +6,6 @@ fuzz_target!(|data: &[u8]| {
     let mut decoder = node_protocol::message::Decoder::default();
     for chunk in data.chunks(64) {
         decoder.push(chunk);
-        while let Ok(Some(_)) = decoder.next::<node_protocol::ToController>() {}
+        while let Ok(Some(_)) = decoder.message::<node_protocol::ToController>() {}
     }
 });

@@ -117,7 +117,7 @@ impl Decoder {
     }
 
     /// The next whole message, or none as long as its end has not come.
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>, LinkError> {
+    pub fn message<M: DeserializeOwned>(&mut self) -> Result<Option<M>, LinkError> {
         loop {
             let Some(end) = self.buffer[self.scanned..]
                 .iter()
@@ -174,7 +174,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in bytes.chunks(step) {
                 decoder.push(piece);
-                while let Some(message) = decoder.next::<ToNode>().unwrap() {
+                while let Some(message) = decoder.message::<ToNode>().unwrap() {
                     got.push(message);
                 }
             }
@@ -196,7 +196,7 @@ mod tests {
             decoder.push(line.as_bytes());
             decoder.push(b"\n");
             assert!(
-                matches!(decoder.next::<ToNode>(), Err(LinkError::Decode { .. })),
+                matches!(decoder.message::<ToNode>(), Err(LinkError::Decode { .. })),
                 "{line}"
             );
         }
@@ -209,7 +209,7 @@ mod tests {
         let mut refused = false;
         for _ in 0..20 {
             decoder.push(&piece);
-            if decoder.next::<ToNode>().is_err() {
+            if decoder.message::<ToNode>().is_err() {
                 refused = true;
                 break;
             }

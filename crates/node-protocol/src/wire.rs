@@ -19,7 +19,7 @@ where
 {
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        if let Some(message) = decoder.next()? {
+        if let Some(message) = decoder.message()? {
             return Ok(Some(message));
         }
         match read.read(&mut buffer).await? {

@@ -244,14 +244,27 @@ fn a_guest_outlives_the_node_and_failures_say_why() {
         screen.read_exact(&mut banner).await.expect("a banner");
         assert_eq!(&banner, b"RFB ");
 
+        // How long a new port takes from the controller's commit to its flows.
+        world.put(port(3));
+        one.ports = server(1, &[1, 3]).ports;
+        let began = Instant::now();
+        let revision = world.ask(&one);
+        until("the new port to be active", || {
+            world.cloud.ports.lock().get(&port_id(3)) == Some(&true)
+        })
+        .await;
+        eprintln!("a new port is active after {:?}", began.elapsed());
+        assert_eq!(world.settled(one.id, revision).await.plugged_ports.len(), 2);
+        eprintln!("and in the guest after {:?}", began.elapsed());
+
         // The node dies, and an interface is added while it is dead.
         drop(world.node.take());
-        one.ports = server(1, &[1, 2]).ports;
+        one.ports = server(1, &[1, 2, 3]).ports;
         let revision = world.ask(&one);
         world.cloud.seen.lock().clear();
         world.start().await;
         let seen = world.settled(one.id, revision).await;
-        assert_eq!((seen.power_state, seen.plugged_ports.len()), (PowerState::Running, 2));
+        assert_eq!((seen.power_state, seen.plugged_ports.len()), (PowerState::Running, 3));
         assert_eq!(world.pid(one.id), Some(pid), "it was not restarted");
 
         // Somebody deletes a tap: a new one takes its place, under the same guest.
@@ -260,11 +273,11 @@ fn a_guest_outlives_the_node_and_failures_say_why() {
         let before = index().expect("a tap");
         run(&format!("ip link delete {tap}"));
         until("a new tap", || index().is_some_and(|index| index != before)).await;
-        until("both interfaces", || {
+        until("all interfaces", || {
             world
                 .cloud
                 .settled(one.id, revision)
-                .is_some_and(|seen| seen.plugged_ports.len() == 2)
+                .is_some_and(|seen| seen.plugged_ports.len() == 3)
         })
         .await;
         assert_eq!(world.pid(one.id), Some(pid), "it was not restarted");

@@ -115,18 +115,10 @@ async fn tell(
                 }
             },
         };
-        loop {
-            tokio::select! {
-                changed = woken.changed() => {
-                    changed.map_err(|_| LinkError::Closed)?;
-                    break;
-                }
-                // The clock also asks the database, in case a wake-up was lost (another controller committed, say).
-                _ = idle.tick() => {
-                    say(outgoing, ToNode::KeepAlive).await?;
-                    break;
-                }
-            }
+        tokio::select! {
+            changed = woken.changed() => changed.map_err(|_| LinkError::Closed)?,
+            // The clock also asks the database, in case a wake-up was lost (another controller committed, say).
+            _ = idle.tick() => say(outgoing, ToNode::KeepAlive).await?,
         }
     }
 }
