@@ -366,6 +366,7 @@ fn spawn(spec: &Spec) -> std::io::Result<Child> {
     command
         .args(arguments)
         .env_clear()
+        .env("PATH", DEFAULT_PATH)
         .envs(&spec.environment)
         .current_dir("/");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
