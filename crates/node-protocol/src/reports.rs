@@ -187,6 +187,25 @@ pub struct ServerObserved {
     pub root_device_name: String,
 }
 
+impl ServerObserved {
+    /// Of a server of which something is there, and nothing else is known.
+    pub fn unknown(id: Uuid) -> Self {
+        Self {
+            id,
+            revision: 0,
+            power_state: PowerState::NoState,
+            progress: Progress::Spawning,
+            reached: Reached::default(),
+            fault: None,
+            launched_at: None,
+            vnc_port: None,
+            vnc_host: None,
+            plugged_ports: Vec::new(),
+            root_device_name: String::new(),
+        }
+    }
+}
+
 /// The generations of a server's wishes that a node has brought about; compare with those in [`crate::objects::Server`].
 ///
 /// With `power` reached and another power state observed, the guest has changed by itself (it was shut down from inside, or died).

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use node_protocol::node::LinkEvent;
-use node_protocol::objects::tap_name;
-use node_protocol::reports::Report;
+use node_protocol::objects::{WantedPower, tap_name};
+use node_protocol::reports::{Report, ServerObserved};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
-use virtual_network::topology::PortId;
+use virtual_network::topology::{Binding, Port, PortId};
 
 use crate::network::{describe, stopped};
 use crate::server::{Parts, Round, Worker};
@@ -80,7 +81,7 @@ impl Reconciler {
                 self.parts.network.change(touched.network);
                 touched.servers.into_iter().for_each(|id| self.wake(id));
                 self.wake_all().await;
-                self.inventory();
+                tokio::spawn(inventory(self.parts.clone()));
                 self.remove_orphans().await;
             }
             LinkEvent::Changes(changes) => {
@@ -89,21 +90,6 @@ impl Reconciler {
                 touched.servers.into_iter().for_each(|id| self.wake(id));
             }
         }
-    }
-
-    /// Says everything that is known. What was said to an earlier link may never have arrived.
-    fn inventory(&self) {
-        let servers = self.parts.observed.lock().values().cloned().collect();
-        let driver = self.parts.switch.info().driver;
-        let owned = self
-            .parts
-            .desired
-            .with_topology(|topology| topology.ports.keys().copied().collect::<Vec<_>>());
-        let ready = owned.into_iter().filter(|id| self.parts.network.is_ready(*id));
-        let ports = ready
-            .map(|id| crate::network::observed(id, (true, self.parts.desired.port_revision(id)), &driver))
-            .collect();
-        self.parts.reporter.report(Report::Inventory { servers, ports });
     }
 
     /// A tap that should be and is not: its server is woken and makes it again.
@@ -182,6 +168,48 @@ impl Reconciler {
         };
         tokio::spawn(work(worker, self.workers.clone(), self.stop.clone()));
     }
+}
+
+/// Says everything that is known, once it has been looked at: what was said to an earlier link may never have arrived.
+async fn inventory(parts: Arc<Parts>) {
+    let until = Instant::now() + ROUND;
+    let settled = || {
+        let observed = parts.observed.lock();
+        let looked_at = |id: &Uuid| match parts.desired.server(*id) {
+            Some(wanted) => wanted.server.power.wanted == WantedPower::Deleted || observed.contains_key(id),
+            None => true,
+        };
+        let plugged = observed.values().flat_map(|seen| &seen.plugged_ports);
+        parts.desired.servers().iter().all(looked_at)
+            && plugged.into_iter().all(|id| parts.network.is_ready(PortId(*id)))
+    };
+    while !settled() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut servers: Vec<ServerObserved> = parts.observed.lock().values().cloned().collect();
+    // What is on its way out is still there.
+    let mut there = parts.hypervisor.list().await.unwrap_or_default();
+    there.extend(parts.disks.list().await.unwrap_or_default());
+    there.sort_unstable();
+    there.dedup();
+    there.retain(|id| !servers.iter().any(|seen| seen.id == *id));
+    servers.extend(there.into_iter().map(ServerObserved::unknown));
+    let driver = parts.switch.info().driver;
+    let local = parts.desired.with_topology(|topology| {
+        let local = |port: &Port| matches!(port.binding, Binding::Local { .. });
+        topology
+            .ports
+            .iter()
+            .filter(|(_, port)| local(port))
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>()
+    });
+    let seen = |id: PortId| (parts.network.is_ready(id), parts.desired.port_revision(id));
+    let ports = local
+        .into_iter()
+        .map(|id| crate::network::observed(id, seen(id), &driver))
+        .collect();
+    parts.reporter.report(Report::Inventory { servers, ports });
 }
 
 /// A server's task: rounds, until nothing is left of the server.

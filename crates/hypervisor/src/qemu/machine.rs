@@ -101,6 +101,8 @@ pub fn make_cgroup(parent: &Path, id: Uuid) -> io::Result<fs::File> {
 pub fn remove_cgroup(parent: &Path, id: Uuid) {
     // What is not there, or still has a process that is going, is no harm.
     let _ = fs::remove_dir(parent.join(format!("guest-{id}.scope")));
+    // The last guest takes the parent along; the next one makes it again.
+    let _ = fs::remove_dir(parent);
 }
 
 #[cfg(test)]
