@@ -231,7 +231,15 @@ fn node_info(config: &NodeConfig, metadata: Option<MetadataListener>) -> NodeInf
         tunnel_address: config.tunnel_ip,
         bridge_mappings: config.bridge_mappings.clone(),
         metadata,
+        dns_resolvers: resolvers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
     }
+}
+
+/// The machine's DNS servers, for guests whose subnet names none. What listens only on the machine itself is of no use to them.
+fn resolvers(resolv_conf: &str) -> Vec<std::net::IpAddr> {
+    let server = |line: &str| line.trim().strip_prefix("nameserver")?.trim().parse().ok();
+    let found = resolv_conf.lines().filter_map(server);
+    found.filter(|a: &std::net::IpAddr| !a.is_loopback() && !a.is_unspecified()).collect()
 }
 
 fn hello(config: &NodeConfig, hypervisor: &dyn Hypervisor, switch: &dyn Switch, disks: &dyn Disks) -> NodeHello {

@@ -23,7 +23,11 @@ pub fn compile(topology: &Topology, ports: &PortNumbers, neighbors: &Neighbors, 
     compiler.state.neighbors = neighbors.clone();
     let from_nothing = compiler.load(topology.clone());
     *numbers = compiler.state.numbers;
-    from_nothing.bridges.into_iter().map(|(bridge, diff)| (bridge, diff.add)).collect()
+    from_nothing
+        .bridges
+        .into_iter()
+        .map(|(bridge, diff)| (bridge, diff.add))
+        .collect()
 }
 
 impl Compiler {
@@ -152,8 +156,12 @@ impl Compiler {
         );
         networks.into_iter().for_each(|id| self.state.link_network(id));
         subnets.into_iter().for_each(|id| self.state.link_subnet(id));
-        ports.into_iter().for_each(|id| self.state.link_port(id, &mut work.flush));
-        routers.into_iter().for_each(|id| self.state.link_router(id, &mut work.flush));
+        ports
+            .into_iter()
+            .for_each(|id| self.state.link_port(id, &mut work.flush));
+        routers
+            .into_iter()
+            .for_each(|id| self.state.link_router(id, &mut work.flush));
         floating.into_iter().for_each(|id| self.state.link_floating(id));
         self.finish(work)
     }
@@ -174,7 +182,9 @@ impl Compiler {
             Change::Port(id, _) => self.touch_port(*id, work),
             Change::Router(id, new) => {
                 self.touch_router(*id, work);
-                new.iter().flat_map(router_networks).for_each(|n| self.touch_routed(n, work));
+                new.iter()
+                    .flat_map(router_networks)
+                    .for_each(|n| self.touch_routed(n, work));
             }
             Change::FloatingIp(id, _) => self.touch_floating(*id, work),
             Change::SecurityGroup(id, _) => self.touch_group(*id, work),
@@ -240,7 +250,14 @@ impl Compiler {
         for f in all(&self.state.floating_of_router, &id) {
             work.units.insert(Unit::FloatingIp(*f));
         }
-        for network in self.state.topology.routers.get(&id).into_iter().flat_map(router_networks) {
+        for network in self
+            .state
+            .topology
+            .routers
+            .get(&id)
+            .into_iter()
+            .flat_map(router_networks)
+        {
             self.touch_routed(network, work);
         }
     }
@@ -372,7 +389,8 @@ impl Compiler {
             }
         }
         if work.physical {
-            work.units.extend(emit::physical_bridges(&self.state).map(Unit::Physical));
+            work.units
+                .extend(emit::physical_bridges(&self.state).map(Unit::Physical));
         }
         if work.everything {
             work.units.extend(self.store.units().cloned());
@@ -401,7 +419,11 @@ impl Compiler {
         if work.everything {
             self.state.release_unused(&mut work.flush);
         }
-        if work.units.iter().any(|u| matches!(u, Unit::Router(_) | Unit::FloatingIp(_))) {
+        if work
+            .units
+            .iter()
+            .any(|u| matches!(u, Unit::Router(_) | Unit::FloatingIp(_)))
+        {
             self.state.routing += 1;
         }
         for unit in work.units {

@@ -133,6 +133,7 @@ pub struct Numbers {
 pub(crate) const MAX_ZONE: u32 = 0xffff;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

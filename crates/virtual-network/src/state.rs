@@ -160,6 +160,19 @@ impl State {
         all(&self.subnets_of, &network).filter_map(|id| Some((*id, self.topology.subnets.get(id)?)))
     }
 
+    /// The DNS servers that guests of a subnet are told.
+    pub fn dns<'a>(&'a self, subnet: &'a Subnet) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let own = &subnet.dns_nameservers;
+        let list = if own.is_empty() {
+            &self.topology.node.dns_resolvers
+        } else {
+            own
+        };
+        let none = own.iter().any(IpAddr::is_unspecified);
+        let v4 = subnet.cidr.addr().is_ipv4();
+        list.iter().copied().filter(move |a| a.is_ipv4() == v4 && !none)
+    }
+
     /// The patch to a network's physical bridge.
     pub fn patch(&self, network: &Network) -> Option<Patch> {
         let bridge = self
@@ -449,7 +462,12 @@ pub(crate) fn router_networks(r: &Router) -> impl Iterator<Item = NetworkId> {
 
 /// The addresses from which a port may ask for metadata.
 pub(crate) fn client_addresses(port: &Port) -> Vec<IpAddr> {
-    let mut out: Vec<IpAddr> = port.fixed_ips.iter().map(|ip| ip.address).filter(IpAddr::is_ipv4).collect();
+    let mut out: Vec<IpAddr> = port
+        .fixed_ips
+        .iter()
+        .map(|ip| ip.address)
+        .filter(IpAddr::is_ipv4)
+        .collect();
     out.push(port.mac.link_local().into());
     out
 }

@@ -135,6 +135,8 @@ pub struct NodeInfo {
     pub bridge_mappings: BTreeMap<String, String>,
     /// Where requests for metadata go.
     pub metadata: Option<MetadataListener>,
+    /// DNS servers that guests are told in subnets that name none: the machine's own, as OVN's driver does.
+    pub dns_resolvers: Vec<IpAddr>,
 }
 
 /// The listener for metadata. It is reached by one port of the integration bridge, whose other end has the addresses
@@ -269,7 +271,7 @@ pub struct Subnet {
     /// Gateway.
     #[serde(default)]
     pub gateway: Option<IpAddr>,
-    /// DNS servers, best first.
+    /// DNS servers, best first. With 0.0.0.0 or :: among them guests are told none.
     #[serde(default)]
     pub dns_nameservers: Vec<IpAddr>,
     /// Routes that guests are told.
@@ -640,6 +642,7 @@ impl Topology {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,4 +1,5 @@
 //! What the compiler says after any sequence of changes is what compiling the result from nothing says.
+#![allow(clippy::unwrap_used)]
 
 #[path = "common/fixture.rs"]
 #[allow(dead_code)]
@@ -73,16 +74,34 @@ fn made_port(n: u8, how: u8, groups: u8, binding: u8) -> Port {
     let net = usize::from(how % 4);
     let (third, prefix) = [(5, "192.168"), (6, "192.168"), (5, "192.168"), (0, "10.98")][net];
     let address = format!("{prefix}.{third}.{}", 100 + n % 8);
-    let chosen: Vec<u128> = GROUPS.iter().enumerate().filter(|(i, _)| groups >> i & 1 == 1).map(|g| *g.1).collect();
-    let mut p = port(NETS[net], n % 8 + 10, &[fixed(SUBS[net], &address)], &chosen, &format!("t{}", n % 8));
+    let chosen: Vec<u128> = GROUPS
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| groups >> i & 1 == 1)
+        .map(|g| *g.1)
+        .collect();
+    let mut p = port(
+        NETS[net],
+        n % 8 + 10,
+        &[fixed(SUBS[net], &address)],
+        &chosen,
+        &format!("t{}", n % 8),
+    );
     p.port_security_enabled = how & 16 == 0;
     p.admin_state_up = how & 0xe0 != 0;
     if how & 8 != 0 {
-        p.allowed_address_pairs = vec![AddressPair { address: "10.1.0.0/16".parse().unwrap(), mac: (how & 4 != 0).then(|| mac(99)) }];
+        p.allowed_address_pairs = vec![AddressPair {
+            address: "10.1.0.0/16".parse().unwrap(),
+            mac: (how & 4 != 0).then(|| mac(99)),
+        }];
     }
     p.binding = match binding % 5 {
-        0 => Binding::Remote { tunnel: ip("10.99.0.2") },
-        1 => Binding::Remote { tunnel: ip("10.99.0.3") },
+        0 => Binding::Remote {
+            tunnel: ip("10.99.0.2"),
+        },
+        1 => Binding::Remote {
+            tunnel: ip("10.99.0.3"),
+        },
         2 => Binding::Unbound,
         _ => p.binding,
     };
@@ -91,9 +110,10 @@ fn made_port(n: u8, how: u8, groups: u8, binding: u8) -> Port {
 
 fn change(t: &Topology, e: &Edit) -> Option<Change> {
     Some(match e {
-        Edit::Port(n, how, groups, binding) => {
-            Change::Port(id(100 + u128::from(n % 8)).into(), Some(made_port(*n, *how, *groups, *binding)))
-        }
+        Edit::Port(n, how, groups, binding) => Change::Port(
+            id(100 + u128::from(n % 8)).into(),
+            Some(made_port(*n, *how, *groups, *binding)),
+        ),
         Edit::Unport(n) => Change::Port(id(100 + u128::from(n % 8)).into(), None),
         Edit::Network(n, how) => {
             let key = id(NETS[usize::from(n % 4)]).into();
@@ -124,7 +144,10 @@ fn change(t: &Topology, e: &Edit) -> Option<Change> {
                 v.interfaces.pop();
             }
             if how & 8 != 0 {
-                v.routes.push(Route { destination: "172.30.0.0/16".parse().unwrap(), nexthop: ip("192.168.5.77") });
+                v.routes.push(Route {
+                    destination: "172.30.0.0/16".parse().unwrap(),
+                    nexthop: ip("192.168.5.77"),
+                });
             }
             if let Some(g) = &mut v.gateway {
                 g.enable_snat = how & 16 == 0;
@@ -133,7 +156,13 @@ fn change(t: &Topology, e: &Edit) -> Option<Change> {
         }
         Edit::Floating(n, how) => {
             let port = 100 + u128::from(how % 8);
-            let v = floating(150, "10.98.0.150", port, &format!("192.168.5.{}", 100 + how % 8), [R1, R2][usize::from(n % 2)]);
+            let v = floating(
+                150,
+                "10.98.0.150",
+                port,
+                &format!("192.168.5.{}", 100 + how % 8),
+                [R1, R2][usize::from(n % 2)],
+            );
             Change::FloatingIp(id(200).into(), (how % 7 != 0).then_some(v))
         }
         Edit::Group(n, how) => {
@@ -149,11 +178,16 @@ fn change(t: &Topology, e: &Edit) -> Option<Change> {
                 }
                 rules.push(r);
             }
-            let v = SecurityGroup { stateful: how & 128 == 0, rules };
+            let v = SecurityGroup {
+                stateful: how & 128 == 0,
+                rules,
+            };
             Change::SecurityGroup(id(GROUPS[usize::from(n % 5)]).into(), (*how != 0).then_some(v))
         }
         Edit::Addresses(how) => {
-            let addresses = (0..how % 4).map(|i| format!("10.{i}.0.0/16").parse().unwrap()).collect();
+            let addresses = (0..how % 4)
+                .map(|i| format!("10.{i}.0.0/16").parse().unwrap())
+                .collect();
             Change::AddressGroup(id(300).into(), (how % 5 != 0).then_some(AddressGroup { addresses }))
         }
         Edit::Node(metadata) => {
@@ -224,7 +258,13 @@ fn a_port_costs_its_own_flows() {
     let mut compiler = Compiler::new(Default::default());
     compiler.set_port_numbers(plugged());
     compiler.replace(&cloud());
-    let p = port(NET_A, 12, &[fixed(SUB_A, "192.168.5.102")], &[SG_OPEN, SG_MEMBERS], "t2");
+    let p = port(
+        NET_A,
+        12,
+        &[fixed(SUB_A, "192.168.5.102")],
+        &[SG_OPEN, SG_MEMBERS],
+        "t2",
+    );
     let key: PortId = id(102).into();
     let diff = compiler.update(vec![Change::Port(key, Some(p))]);
     let added = &diff.bridges[&Bridge::Integration];
@@ -245,6 +285,14 @@ fn an_address_that_moves_to_another_guest_takes_its_connections_along() {
     let other = floating(101, "10.98.0.101", G2, "192.168.5.12", R1);
     let diff = compiler.update(vec![Change::FloatingIp(id(FIP1).into(), Some(other))]);
     let addresses: Vec<String> = diff.flush_connections.iter().map(|c| format!("{c:?}")).collect();
-    assert!(addresses.iter().any(|a| a.contains("To") && a.contains("10.98.0.101")), "{addresses:?}");
-    assert!(addresses.iter().any(|a| a.contains("From") && a.contains("192.168.5.11")), "{addresses:?}");
+    assert!(
+        addresses.iter().any(|a| a.contains("To") && a.contains("10.98.0.101")),
+        "{addresses:?}"
+    );
+    assert!(
+        addresses
+            .iter()
+            .any(|a| a.contains("From") && a.contains("192.168.5.11")),
+        "{addresses:?}"
+    );
 }

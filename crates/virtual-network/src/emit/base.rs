@@ -129,10 +129,7 @@ fn filter(out: &mut Out, d: &Direction) {
 
         // Answers pass as long as what they answer was not found forbidden since. Forward packets are always judged anew.
         let unmarked = |m: Match| m.with(Field::CtMark, 0u32);
-        let (answer, related) = (
-            ip().ct_state(TRK | EST | RPL, REL | INV),
-            ip().ct_state(TRK | REL, INV),
-        );
+        let (answer, related) = (ip().ct_state(TRK | EST | RPL, REL | INV), ip().ct_state(TRK | REL, INV));
         out.flow(d.rules, 1900, unmarked(answer.clone()), goto(d.after));
         out.flow(d.rules, 1900, unmarked(related.clone()), goto(d.after));
         out.flow(d.rules, 1890, answer, vec![]);
@@ -194,7 +191,12 @@ fn routers(out: &mut Out) {
     out.flow(ROUTE, 2000, Match::new().ipv6().ipv6_dst(multicast, 8), vec![]);
 
     let ip = || Match::new().ip();
-    out.flow(ROUTER, 100, ip().flag(flag::FROM_OUTSIDE, true), vec![nat_existing(DNAT)]);
+    out.flow(
+        ROUTER,
+        100,
+        ip().flag(flag::FROM_OUTSIDE, true),
+        vec![nat_existing(DNAT)],
+    );
     out.flow(DNAT, 110, ip().ct_state(TRK | INV, 0), vec![]);
     out.flow(DNAT, 100, ip().ct_state(TRK | EST, INV), goto(ROUTE));
     out.flow(DNAT, 100, ip().ct_state(TRK | REL, INV), goto(ROUTE));
@@ -242,10 +244,11 @@ fn metadata(s: &State, port: u32, out: &mut Out) {
     ];
     out.flow(table::METADATA_RETURN, 100, request, answer);
     let clients = m.clients_v6;
-    let request = Match::new()
-        .icmpv6_type(135)
-        .with(Field::Icmpv6Code, 0u8)
-        .with_prefix(Field::NdTarget, clients.network(), clients.prefix_len());
+    let request = Match::new().icmpv6_type(135).with(Field::Icmpv6Code, 0u8).with_prefix(
+        Field::NdTarget,
+        clients.network(),
+        clients.prefix_len(),
+    );
     let mut answer = answer_nd(METADATA_CLIENT_MAC, Ipv6Addr::UNSPECIFIED, false);
     for a in &mut answer {
         if *a == Action::set(Field::Ipv6Src, Ipv6Addr::UNSPECIFIED) {

@@ -136,7 +136,9 @@ fn said(base: &Match, rule: &SecurityGroupRule) -> Vec<Match> {
         (low, high) => (low.unwrap_or(0), high.unwrap_or(u16::MAX)),
     };
     let masks = port_masks(low, high).into_iter();
-    masks.map(|(value, mask)| m.clone().with_masked(ports, value, mask)).collect()
+    masks
+        .map(|(value, mask)| m.clone().with_masked(ports, value, mask))
+        .collect()
 }
 
 /// Whether a rule leaves only its remote end to be checked.
@@ -244,6 +246,7 @@ pub(super) fn member(s: &State, set: &Arc<GroupSet>, id: PortId, out: &mut Out) 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -262,9 +265,8 @@ mod tests {
 
     #[test]
     fn rules_match_what_they_say() {
-        let show = |r: SecurityGroupRule| -> Vec<String> {
-            said(&Match::new(), &r).iter().map(ToString::to_string).collect()
-        };
+        let show =
+            |r: SecurityGroupRule| -> Vec<String> { said(&Match::new(), &r).iter().map(ToString::to_string).collect() };
         let (v4, v6) = (EtherType::Ipv4, EtherType::Ipv6);
         assert_eq!(show(rule(None, v4, None, None)), ["ip"]);
         assert_eq!(show(rule(Some("any"), v6, None, None)), ["ipv6"]);

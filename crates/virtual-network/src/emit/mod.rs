@@ -100,9 +100,5 @@ fn to_node(s: &State, n: &Network, endpoint: IpAddr) -> Vec<Action> {
         IpAddr::V4(a) => Action::set(Field::TunDst, a),
         IpAddr::V6(a) => Action::set(Field::TunIpv6Dst, a),
     };
-    vec![
-        Action::set(Field::TunId, u64::from(key)),
-        to,
-        Action::output(*port),
-    ]
+    vec![Action::set(Field::TunId, u64::from(key)), to, Action::output(*port)]
 }

@@ -27,16 +27,9 @@ pub(super) fn network(s: &State, id: NetworkId, out: &mut Out) {
     let from_guest = || in_network(tag).flag(flag::FROM_PORT, true);
     let mac = n.service_mac(id).0;
     let subnets: Vec<&Subnet> = s.subnets(id).map(|(_, subnet)| subnet).collect();
-    let dhcp = |v4: bool| {
-        subnets
-            .iter()
-            .any(|s| s.cidr.addr().is_ipv4() == v4 && serves_dhcp(s))
-    };
+    let dhcp = |v4: bool| subnets.iter().any(|s| s.cidr.addr().is_ipv4() == v4 && serves_dhcp(s));
     if dhcp(true) {
-        let request = from_guest()
-            .udp()
-            .with(Field::UdpSrc, 68u16)
-            .with(Field::UdpDst, 67u16);
+        let request = from_guest().udp().with(Field::UdpSrc, 68u16).with(Field::UdpDst, 67u16);
         out.flow(table::SERVICES, 115, request, vec![Trap::Dhcp4.action()]);
     }
     if dhcp(false) {
@@ -166,10 +159,7 @@ pub(super) fn flood_piece(s: &State, id: NetworkId, piece: u32, out: &mut Out) {
     let (mut all, mut unknown) = (Vec::new(), Vec::new());
     for port in s.pieces.get(&id).and_then(|p| p.get(&piece)).into_iter().flatten() {
         if let Some(p) = s.local(*port) {
-            let actions = [
-                load(register::DESTINATION, p.key),
-                Action::resubmit(table::INGRESS),
-            ];
+            let actions = [load(register::DESTINATION, p.key), Action::resubmit(table::INGRESS)];
             all.extend(actions.clone());
             if State::has_unknown_macs(p.port) {
                 unknown.extend(actions);

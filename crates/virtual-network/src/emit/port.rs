@@ -50,12 +50,7 @@ fn known(s: &State, port: &Port, tag: u32, out: &mut Out) {
                 let arp = asked().arp().with(Field::ArpOp, 1u16).with(Field::ArpTpa, a);
                 out.flow(table::SERVICES, 100, arp, answer_arp(mac, a));
             }
-            IpAddr::V6(a) => out.flow(
-                table::SERVICES,
-                100,
-                solicitation(asked(), a),
-                answer_nd(mac, a, false),
-            ),
+            IpAddr::V6(a) => out.flow(table::SERVICES, 100, solicitation(asked(), a), answer_nd(mac, a, false)),
         }
     }
     if port.port_security_enabled && addresses.clone().any(|a| a.is_ipv6()) && !addresses.clone().any(|a| a == own) {
@@ -159,12 +154,7 @@ fn sources(port: &Port, key: u32, out: &mut Out) {
                 let arp = arp.with_prefix(Field::ArpSpa, net.addr(), net.prefix_len());
                 out.flow(table::SOURCE_ARP, 100, arp, vec![Action::resubmit(table::SERVICES)]);
                 let ip = from.ip().ipv4_src(net.addr(), net.prefix_len());
-                out.flow(
-                    table::SOURCE_IP,
-                    100,
-                    ip,
-                    vec![Action::resubmit(table::EGRESS_TRACK)],
-                );
+                out.flow(table::SOURCE_IP, 100, ip, vec![Action::resubmit(table::EGRESS_TRACK)]);
             }
             IpNet::V6(net) => {
                 let advertisement = from.clone().icmpv6_type(136).with(Field::Icmpv6Code, 0u8);
@@ -176,12 +166,7 @@ fn sources(port: &Port, key: u32, out: &mut Out) {
                     vec![Action::resubmit(table::SOURCE_IP)],
                 );
                 let ip = from.ipv6().ipv6_src(net.addr(), net.prefix_len());
-                out.flow(
-                    table::SOURCE_IP,
-                    100,
-                    ip,
-                    vec![Action::resubmit(table::EGRESS_TRACK)],
-                );
+                out.flow(table::SOURCE_IP, 100, ip, vec![Action::resubmit(table::EGRESS_TRACK)]);
             }
         }
     }
@@ -201,7 +186,9 @@ fn metadata(s: &State, id: PortId, p: &LocalPort<'_>, to_port: &[Action], out: &
         let from = Match::new().reg(register::SOURCE, p.key);
         let (request, answer, client, back): (Match, Match, Action, [Action; 1]) = match address {
             IpAddr::V4(a) => {
-                let Some(client) = u32::from(listener.clients_v4.network()).checked_add(client).map(Ipv4Addr::from)
+                let Some(client) = u32::from(listener.clients_v4.network())
+                    .checked_add(client)
+                    .map(Ipv4Addr::from)
                 else {
                     continue;
                 };
@@ -242,7 +229,11 @@ fn metadata(s: &State, id: PortId, p: &LocalPort<'_>, to_port: &[Action], out: &
         to_guest.extend_from_slice(to_port);
         out.flow(table::SERVICES, 110, request, to_listener);
         let answer = answer.with(Field::TcpSrc, listener.tcp_port);
-        debug_assert!(answer.get(Field::IpProto).is_some_and(|m| m.value() == u128::from(ip_proto::TCP)));
+        debug_assert!(
+            answer
+                .get(Field::IpProto)
+                .is_some_and(|m| m.value() == u128::from(ip_proto::TCP))
+        );
         out.flow(table::METADATA_RETURN, 100, answer, to_guest);
     }
 }

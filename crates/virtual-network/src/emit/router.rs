@@ -65,7 +65,10 @@ pub(super) fn router(s: &State, id: RouterId, out: &mut Out) {
         return;
     };
     let legs = legs(s, router);
-    let largest = router_networks(router).filter_map(|n| s.network(n)).map(|n| n.mtu).max();
+    let largest = router_networks(router)
+        .filter_map(|n| s.network(n))
+        .map(|n| n.mtu)
+        .max();
     for leg in &legs {
         enter(leg.tag, leg.mac.0, key, leg.outside, out);
         let learn = || in_network(leg.tag).eth_dst(leg.mac.0);
@@ -112,12 +115,7 @@ pub(super) fn router(s: &State, id: RouterId, out: &mut Out) {
         out.flow(table::DNAT, 81, udp, vec![Trap::PortUnreachable.action()]);
         if gateway.enable_snat {
             let translate = Ct::commit(zone_in(register::ROUTER)).nat(Nat::src(address).ports(1024, 65535));
-            out.flow(
-                table::SNAT,
-                50,
-                new(),
-                vec![translate.table(table::SNAT_MAC).action()],
-            );
+            out.flow(table::SNAT, 50, new(), vec![translate.table(table::SNAT_MAC).action()]);
         }
     }
 }
@@ -152,7 +150,10 @@ fn own_address(leg: &Leg<'_>, key: u32, address: IpAddr, out: &mut Out) {
     let inside = at(key).flag(flag::FROM_OUTSIDE, false);
     match address {
         IpAddr::V4(a) => {
-            let arp = in_network(leg.tag).arp().with(Field::ArpOp, 1u16).with(Field::ArpTpa, a);
+            let arp = in_network(leg.tag)
+                .arp()
+                .with(Field::ArpOp, 1u16)
+                .with(Field::ArpTpa, a);
             out.flow(table::SERVICES, 105, arp, answer_arp(mac, a));
             let echo = at(key).icmp().with(Field::Icmpv4Type, 8u8).ipv4_dst(a, 32);
             out.flow(table::ROUTER, 130, echo, back);
@@ -211,7 +212,10 @@ fn route(leg: &Leg<'_>, key: u32, to: IpNet, hop: Option<IpAddr>, largest: Optio
 /// The parts of a floating IP that this node serves: its router's key and the external network's tag.
 pub(crate) fn served(s: &State, f: &FloatingIp) -> Option<(u32, u32)> {
     let router = s.router(f.router)?;
-    let gateway = router.gateway.as_ref().filter(|g| g.network == f.network && g.is_here())?;
+    let gateway = router
+        .gateway
+        .as_ref()
+        .filter(|g| g.network == f.network && g.is_here())?;
     s.network(gateway.network)?;
     match s.topology.ports.get(&f.port)?.binding {
         Binding::Local { .. } | Binding::Unbound => Some((s.router_key(f.router)?, s.tag(f.network)?)),

@@ -35,11 +35,11 @@ fn advertisement(s: &State, leg: &Leg<'_>, to: (Mac, Ipv6Addr)) -> Option<Vec<u8
         prefixes.extend(PREFERRED.to_be_bytes());
         prefixes.extend([0; 4]);
         prefixes.extend(net.network().octets());
-        for server in &subnet.dns_nameservers {
+        for server in s.dns(subnet) {
             if let IpAddr::V6(a) = server
-                && !dns.contains(a)
+                && !dns.contains(&a)
             {
-                dns.push(*a);
+                dns.push(a);
             }
         }
     }
@@ -83,9 +83,7 @@ fn advertisements(s: &State, network: NetworkId, to: (Mac, Ipv6Addr)) -> Vec<(Ma
 /// Answers to a guest's solicitation.
 pub(super) fn solicited(s: &State, p: &LocalPort<'_>, frame: &Frame<'_>) -> Vec<Vec<u8>> {
     let to = match &frame.body {
-        Body::Ip {
-            src: IpAddr::V6(a), ..
-        } if !a.is_unspecified() => (frame.eth_src, *a),
+        Body::Ip { src: IpAddr::V6(a), .. } if !a.is_unspecified() => (frame.eth_src, *a),
         Body::Ip { .. } => (ALL_NODES_MAC, ALL_NODES),
         Body::Arp { .. } => return Vec::new(),
     };

@@ -126,7 +126,12 @@ pub(super) fn answer(s: &State, p: &LocalPort<'_>, frame: &Frame<'_>) -> Option<
         options.insert(61, client_id);
     }
     let mut next_server = Ipv4Addr::UNSPECIFIED;
-    for o in p.port.extra_dhcp_opts.iter().filter(|o| o.ip_version == 4 && reply != kind::NAK) {
+    for o in p
+        .port
+        .extra_dhcp_opts
+        .iter()
+        .filter(|o| o.ip_version == 4 && reply != kind::NAK)
+    {
         if matches!(o.name.as_str(), "server-ip-address" | "255") {
             next_server = o.value.parse().unwrap_or(next_server);
         } else if let Some((code, value)) = options::v4(&o.name, &o.value)
@@ -191,7 +196,12 @@ fn fill(
     // Half and seven eighths of the lease (RFC 2131, 4.4.5).
     options.insert(58, (LEASE / 2).to_be_bytes().to_vec());
     options.insert(59, (LEASE / 8 * 7).to_be_bytes().to_vec());
-    let domain = p.network.dns_domain.as_deref().unwrap_or_default().trim_end_matches('.');
+    let domain = p
+        .network
+        .dns_domain
+        .as_deref()
+        .unwrap_or_default()
+        .trim_end_matches('.');
     let domain = if domain.is_empty() { DOMAIN } else { domain };
     options.insert(15, domain.as_bytes().to_vec());
     let name = match p.port.dns_name.as_deref() {
@@ -202,9 +212,8 @@ fn fill(
     if let Some(g) = gateway {
         options.insert(3, g.octets().to_vec());
     }
-    let dns: Vec<u8> = subnet
-        .dns_nameservers
-        .iter()
+    let dns: Vec<u8> = s
+        .dns(subnet)
         .filter_map(|a| match a {
             IpAddr::V4(a) => Some(a.octets()),
             IpAddr::V6(_) => None,

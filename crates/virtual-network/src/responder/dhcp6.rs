@@ -101,8 +101,7 @@ pub(super) fn answer(s: &State, p: &LocalPort<'_>, frame: &Frame<'_>) -> Option<
     let client_id = given(option::CLIENT_ID);
     match (kind, given(option::SERVER_ID)) {
         // Meant for another server, or for one but without saying which (RFC 8415, 16).
-        (kind::REQUEST | kind::RENEW | kind::RELEASE | kind::DECLINE, for_whom)
-            if for_whom != Some(own.as_slice()) => {
+        (kind::REQUEST | kind::RENEW | kind::RELEASE | kind::DECLINE, for_whom) if for_whom != Some(own.as_slice()) => {
             return None;
         }
         (kind::INFORMATION, Some(other)) if other != own.as_slice() => return None,
@@ -180,7 +179,7 @@ pub(super) fn answer(s: &State, p: &LocalPort<'_>, frame: &Frame<'_>) -> Option<
     let replaced = |code: u16| extra.iter().any(|(c, _)| *c == code);
     let dns: Vec<u8> = served
         .iter()
-        .flat_map(|(_, n)| &n.dns_nameservers)
+        .flat_map(|(_, n)| s.dns(n))
         .filter_map(|a| match a {
             IpAddr::V6(a) => Some(a.octets()),
             IpAddr::V4(_) => None,
@@ -191,7 +190,10 @@ pub(super) fn answer(s: &State, p: &LocalPort<'_>, frame: &Frame<'_>) -> Option<
         put(&mut out, option::DNS, &dns);
     }
     let domain = p.network.dns_domain.as_deref().filter(|d| !d.is_empty());
-    if let Some(d) = domain.and_then(|d| options::domains([d])).filter(|_| !replaced(option::DOMAINS)) {
+    if let Some(d) = domain
+        .and_then(|d| options::domains([d]))
+        .filter(|_| !replaced(option::DOMAINS))
+    {
         put(&mut out, option::DOMAINS, &d);
     }
     for (code, value) in &extra {

@@ -60,6 +60,7 @@ pub(super) fn forward(s: &State, packet: &PacketIn) -> Option<Vec<PacketOut>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use etherparse::IpFragOffset;

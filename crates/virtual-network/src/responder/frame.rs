@@ -185,9 +185,7 @@ pub(crate) fn announcement(address: IpAddr, mac: Mac) -> Option<Vec<u8>> {
 /// A neighbour solicitation for `target`.
 pub(crate) fn solicitation(mac: Mac, src: Ipv6Addr, target: Ipv6Addr, at: Option<Mac>) -> Option<Vec<u8>> {
     let t = target.octets();
-    let group = Ipv6Addr::from([
-        0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, t[13], t[14], t[15],
-    ]);
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, t[13], t[14], t[15]]);
     let ends = Ends {
         eth_src: mac,
         eth_dst: at.unwrap_or(Mac([0x33, 0x33, 0xff, t[13], t[14], t[15]])),

@@ -34,7 +34,13 @@ fn unmentionable(eth_dst: Mac, body: &Body<'_>) -> bool {
 }
 
 /// The error that `router` sends because of a packet.
-pub(super) fn error(s: &State, trap: Trap, router: RouterId, packet: &PacketIn, frame: &Frame<'_>) -> Option<PacketOut> {
+pub(super) fn error(
+    s: &State,
+    trap: Trap,
+    router: RouterId,
+    packet: &PacketIn,
+    frame: &Frame<'_>,
+) -> Option<PacketOut> {
     if unmentionable(frame.eth_dst, &frame.body) {
         return None;
     }

@@ -91,7 +91,11 @@ impl Responder {
                 }
             }
             Trap::TimeExceeded | Trap::PortUnreachable | Trap::NoRoute | Trap::TooBig => {
-                let pieces = if trap == Trap::TooBig { fragment::forward(s, packet) } else { None };
+                let pieces = if trap == Trap::TooBig {
+                    fragment::forward(s, packet)
+                } else {
+                    None
+                };
                 if let Some(pieces) = pieces {
                     if self.may(packet, FRAGMENTED, true, now) {
                         out.packets.extend(pieces);
@@ -120,7 +124,8 @@ impl Responder {
     pub fn tick(&mut self, compiler: &Compiler, now: Duration) -> Response {
         let mut out = Response::default();
         self.neighbors.tick(&compiler.state, now, &mut out);
-        self.budget.retain(|_, (at, _)| now.saturating_sub(*at) < Duration::from_secs(10));
+        self.budget
+            .retain(|_, (at, _)| now.saturating_sub(*at) < Duration::from_secs(10));
         out
     }
 
@@ -205,7 +210,6 @@ fn in_network(s: &State, network: NetworkId, data: Vec<u8>) -> Option<PacketOut>
         data,
     })
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -209,6 +209,7 @@ pub(super) fn v6(name: &str, value: &str) -> Option<(u16, Vec<u8>)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

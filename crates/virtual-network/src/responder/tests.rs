@@ -1,4 +1,5 @@
 //! What guests and neighbours get to see.
+#![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/common/fixture.rs"]
 #[allow(dead_code)]
@@ -35,7 +36,9 @@ const START: Duration = Duration::from_secs(1000);
 
 impl Bench {
     fn packet(&self, trap: Trap, registers: &[(u8, u32)], data: Vec<u8>) -> PacketIn {
-        let registers = registers.iter().fold(Match::new(), |m, (n, v)| m.with(Field::reg(*n), *v));
+        let registers = registers
+            .iter()
+            .fold(Match::new(), |m, (n, v)| m.with(Field::reg(*n), *v));
         PacketIn {
             userdata: vec![trap as u8],
             metadata: registers,
@@ -156,9 +159,16 @@ fn a_guest_gets_its_address_and_all_that_goes_with_it() {
     let a = request(&mut b, &[], "192.168.5.11").unwrap();
     assert_eq!((a.kind, a.dst), (5, ip("192.168.5.11")), "a renewal");
     let a = request(&mut b, &[(50, &[192, 168, 5, 77])], "0.0.0.0").unwrap();
-    assert_eq!((a.kind, a.yours, a.dst), (6, v4("0.0.0.0"), ip("255.255.255.255")), "not its address");
+    assert_eq!(
+        (a.kind, a.yours, a.dst),
+        (6, v4("0.0.0.0"), ip("255.255.255.255")),
+        "not its address"
+    );
     assert!(!a.options.contains_key(&51));
-    assert!(request(&mut b, &[(54, &[192, 168, 5, 3])], "0.0.0.0").is_none(), "it chose another server");
+    assert!(
+        request(&mut b, &[(54, &[192, 168, 5, 3])], "0.0.0.0").is_none(),
+        "it chose another server"
+    );
     for (kind, from) in [(7, mac(1)), (4, mac(1)), (1, mac(2))] {
         let r = b.from_port(Trap::Dhcp4, G1, dhcp(kind, from, "0.0.0.0", &[]));
         assert!(r.packets.is_empty(), "release, decline, someone else's MAC");
@@ -172,8 +182,10 @@ fn a_guest_gets_its_address_and_all_that_goes_with_it() {
 #[test]
 fn subnets_and_ports_add_to_what_a_guest_is_told() {
     let mut b = bench(|t| {
+        t.node.dns_resolvers = vec![ip("10.0.0.53"), ip("2001:db8::53")];
         let s = t.subnets.get_mut(&id(SUB_A).into()).unwrap();
         s.gateway = None;
+        s.dns_nameservers.clear();
         s.host_routes = vec![Route {
             destination: "10.20.0.0/16".parse().unwrap(),
             nexthop: ip("192.168.5.9"),
@@ -199,6 +211,7 @@ fn subnets_and_ports_add_to_what_a_guest_is_told() {
     let metadata = [32, 169, 254, 169, 254, 192, 168, 5, 2];
     let routes = [&[16, 10, 20, 192, 168, 5, 9][..], &metadata].concat();
     assert_eq!(a.options[&121], routes, "no router: metadata is at the DHCP server");
+    assert_eq!(a.options[&6], [10, 0, 0, 53], "the node's own");
     assert_eq!(a.options[&12], b"web");
     assert_eq!(a.options[&26], 1300u16.to_be_bytes());
     assert_eq!(a.options[&67], b"pxelinux.0");
@@ -219,7 +232,9 @@ fn icmp_in(data: &[u8]) -> (IpAddr, IpAddr, u8, u8, [u8; 4], Vec<u8>) {
         (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Icmpv4(i))) => {
             let header = ip.header();
             assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
-            let sum = etherparse::checksum::Sum16BitWords::new().add_slice(i.slice()).ones_complement();
+            let sum = etherparse::checksum::Sum16BitWords::new()
+                .add_slice(i.slice())
+                .ones_complement();
             assert_eq!(sum, 0, "checksum");
             (
                 header.source_addr().into(),
@@ -296,7 +311,9 @@ fn dhcpv6_gives_the_ports_address() {
     assert_eq!((kind, o[&1].as_slice()), (2, client));
     let server = o[&2].clone();
     let inner = options6(&o[&3][12..]);
-    let IpAddr::V6(own) = ip("fd00:5::11") else { unreachable!() };
+    let IpAddr::V6(own) = ip("fd00:5::11") else {
+        unreachable!()
+    };
     assert_eq!(inner[&5][..16], own.octets());
     assert_eq!(o[&24], b"\x05cloud\x07example\0");
     assert_eq!(o[&23].len(), 16);
@@ -305,17 +322,26 @@ fn dhcpv6_gives_the_ports_address() {
     let (kind, o) = ask(&mut b, dhcp6(1, &[(1, client), (14, &[]), (3, &association)])).unwrap();
     assert!(kind == 7 && o.contains_key(&14), "rapid commit");
     assert!(ask(&mut b, dhcp6(3, &[(1, client), (2, b"other"), (3, &association)])).is_none());
-    assert!(ask(&mut b, dhcp6(1, &[(3, &association)])).is_none(), "who asks must say who they are");
+    assert!(
+        ask(&mut b, dhcp6(1, &[(3, &association)])).is_none(),
+        "who asks must say who they are"
+    );
     let (kind, o) = ask(&mut b, dhcp6(11, &[])).unwrap();
     assert!(kind == 7 && o.contains_key(&23) && !o.contains_key(&3));
     // Router advertisements say that DHCPv6 is to be used.
     let advertisements = b.responder.advertise(&b.compiler);
-    let a = advertisements.iter().find(|p| p.data[6..12] == infra(2).bytes()).unwrap();
+    let a = advertisements
+        .iter()
+        .find(|p| p.data[6..12] == infra(2).bytes())
+        .unwrap();
     let (src, dst, kind, _, word, body) = icmp_in(&a.data);
     assert_eq!((src, dst, kind), (infra(2).link_local().into(), ip("ff02::1"), 134));
     assert_eq!(word[1], 0xc0, "managed, other");
     assert!(a.actions.contains(&Action::output(11)) && a.actions.contains(&Action::output(12)));
-    let prefix = body.windows(4).position(|w| w == [3, 4, 64, 0x80]).expect("no autonomous addresses");
+    let prefix = body
+        .windows(4)
+        .position(|w| w == [3, 4, 64, 0x80])
+        .expect("no autonomous addresses");
     assert_eq!(body[prefix + 16..prefix + 18], [0xfd, 0]);
 }
 
@@ -356,10 +382,7 @@ fn routers_say_why_a_packet_did_not_arrive() {
     let data = udp_to("203.0.113.1", 1000);
     let r = b.at_router(Trap::TimeExceeded, NET_A, 0, data.clone());
     let (src, dst, kind, code, _, body) = icmp_of(&r);
-    assert_eq!(
-        (src, dst, kind, code),
-        (ip("192.168.5.1"), ip("192.168.5.11"), 11, 0)
-    );
+    assert_eq!((src, dst, kind, code), (ip("192.168.5.1"), ip("192.168.5.11"), 11, 0));
     assert_eq!(body, data[14..14 + 548], "as much of it as 576 bytes hold");
     assert_eq!(r.packets[0].data[..6], mac(1).bytes());
     let mut whole = data.clone();
@@ -382,7 +405,11 @@ fn routers_say_why_a_packet_did_not_arrive() {
         [0; 4],
         &data[14..],
     );
-    assert!(b.at_router(Trap::TimeExceeded, NET_A, 0, error.unwrap()).packets.is_empty());
+    assert!(
+        b.at_router(Trap::TimeExceeded, NET_A, 0, error.unwrap())
+            .packets
+            .is_empty()
+    );
     let many = udp_to("224.0.0.251", 10);
     assert!(b.at_router(Trap::TimeExceeded, NET_A, 0, many).packets.is_empty());
     let mut fragment = data.clone();
@@ -412,7 +439,11 @@ fn next_hops_are_asked_for_and_what_waits_is_sent() {
     let hop = ip("10.98.0.1");
     let data = udp_to("203.0.113.1", 20);
     let r = b.at_router(Trap::Resolve, NET_X, v4("10.98.0.1").into(), data.clone());
-    assert_eq!(r.neighbors, [(network, hop, Some(MacAddress::new([0; 6])))], "others wait in the switch");
+    assert_eq!(
+        r.neighbors,
+        [(network, hop, Some(MacAddress::new([0; 6])))],
+        "others wait in the switch"
+    );
     let request = &r.packets[0].data;
     assert_eq!(request[..14], [&[0xff; 6][..], &infra(4).bytes(), &[8, 6]].concat()[..]);
     assert_eq!(request[28..32], v4("10.98.0.21").octets());
@@ -476,7 +507,8 @@ fn what_is_new_here_is_announced_once() {
     assert!(all.contains(&(infra(101).bytes().to_vec(), vec![10, 98, 0, 101])));
     assert!(b.responder.announce(&b.compiler).is_empty());
     let moved = floating(102, "10.98.0.101", G2, "192.168.5.12", R1);
-    b.compiler.update(vec![Change::FloatingIp(id(FIP1).into(), Some(moved))]);
+    b.compiler
+        .update(vec![Change::FloatingIp(id(FIP1).into(), Some(moved))]);
     assert_eq!(b.responder.announce(&b.compiler).len(), 1);
     let mut subnet = b.compiler.topology().subnets[&id(SUB_A6).into()].clone();
     subnet.dns_nameservers.clear();

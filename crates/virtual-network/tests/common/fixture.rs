@@ -257,10 +257,7 @@ pub fn cloud() -> Topology {
                 "g3",
             ),
         ),
-        (
-            G4,
-            port(NET_C, 4, &[fixed(SUB_C, "192.168.5.11")], &[SG_OPEN], "g4"),
-        ),
+        (G4, port(NET_C, 4, &[fixed(SUB_C, "192.168.5.11")], &[SG_OPEN], "g4")),
         (GX, port(NET_X, 5, &[fixed(SUB_X, "10.98.0.60")], &[SG_OPEN], "gx")),
     ];
     t.ports.extend(ports.map(|(n, p)| (id(n).into(), p)));
@@ -271,11 +268,7 @@ pub fn cloud() -> Topology {
             interfaces: vec![
                 interface(1, NET_A, &[fixed(SUB_A, "192.168.5.1")]),
                 interface(2, NET_A, &[fixed(SUB_A6, "fd00:5::1")]),
-                interface(
-                    3,
-                    NET_B,
-                    &[fixed(SUB_B, "192.168.6.1"), fixed(SUB_B6, "fd00:6::1")],
-                ),
+                interface(3, NET_B, &[fixed(SUB_B, "192.168.6.1"), fixed(SUB_B6, "fd00:6::1")]),
             ],
             gateway: Some(gateway(4, "10.98.0.21")),
             routes: Vec::new(),

@@ -136,7 +136,10 @@ impl Lab {
         };
         lab.namespace("node");
         let (db, sock) = (lab.path("conf.db"), lab.path("db.sock"));
-        sh("ovsdb-tool", &["create", &db, "/usr/share/openvswitch/vswitch.ovsschema"]);
+        sh(
+            "ovsdb-tool",
+            &["create", &db, "/usr/share/openvswitch/vswitch.ovsschema"],
+        );
         let daemon = |program: &str, name: &str, args: &[&str]| {
             let dir = lab.dir.path().to_str().unwrap();
             let (pid, ctl) = (lab.path(&format!("{name}.pid")), lab.path(&format!("{name}.ctl")));
@@ -147,7 +150,11 @@ impl Lab {
             for key in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR"] {
                 command.env(key, dir);
             }
-            let out = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let out = command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
             assert!(out.unwrap().success(), "{program}");
         };
         daemon("ovsdb-server", "ovsdb", &[&db, &format!("--remote=punix:{sock}")]);
@@ -168,7 +175,17 @@ impl Lab {
         }
         let patch = |bridge, name, peer| {
             let peer = format!("options:peer={peer}");
-            lab.vsctl(&["add-port", bridge, name, "--", "set", "interface", name, "type=patch", &peer]);
+            lab.vsctl(&[
+                "add-port",
+                bridge,
+                name,
+                "--",
+                "set",
+                "interface",
+                name,
+                "type=patch",
+                &peer,
+            ]);
         };
         patch("br-int", "int-br-ex", "phy-br-ex");
         patch("br-ex", "phy-br-ex", "int-br-ex");
@@ -233,7 +250,10 @@ impl Lab {
     }
 
     pub fn ofport(&self, name: &str) -> u32 {
-        self.vsctl(&["get", "interface", name, "ofport"]).trim().parse().unwrap()
+        self.vsctl(&["get", "interface", name, "ofport"])
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     /// Changes what is compiled, and waits until the switch has it.
@@ -313,8 +333,20 @@ impl Lab {
         sh(
             "ip",
             &[
-                "-n", &node, "link", "add", short, "type", "veth", "peer", "name", "eth0", "address",
-                &mac.to_string(), "netns", &ns,
+                "-n",
+                &node,
+                "link",
+                "add",
+                short,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "eth0",
+                "address",
+                &mac.to_string(),
+                "netns",
+                &ns,
             ],
         );
         sh("ip", &["-n", &node, "link", "set", short, "up"]);
@@ -369,8 +401,17 @@ impl Lab {
     pub fn tunnel(&mut self, kind: NetworkType) {
         let kind_name = format!("type={}", format!("{kind:?}").to_lowercase());
         self.vsctl(&[
-            "add-port", "br-int", "tun", "--", "set", "interface", "tun", &kind_name, "options:remote_ip=flow",
-            "options:key=flow", "options:local_ip=127.0.0.1",
+            "add-port",
+            "br-int",
+            "tun",
+            "--",
+            "set",
+            "interface",
+            "tun",
+            &kind_name,
+            "options:remote_ip=flow",
+            "options:key=flow",
+            "options:local_ip=127.0.0.1",
         ]);
         let number = self.ofport("tun");
         self.renumber(|n| {
@@ -460,7 +501,13 @@ impl Lab {
         use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
         inside(&self.name(from), || {
             let kind = SockType::Raw;
-            let fd = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).unwrap();
+            let fd = socket(
+                AddressFamily::Packet,
+                kind,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::EthAll,
+            )
+            .unwrap();
             let index = nix::net::if_::if_nametoindex("eth0").unwrap();
             // SAFETY: all of it is plain numbers.
             let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -470,7 +517,14 @@ impl Lab {
             let length = size_of_val(&to) as libc::socklen_t;
             // SAFETY: frame and address live during the call, and the lengths are theirs.
             let sent = unsafe {
-                libc::sendto(fd.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), length)
+                libc::sendto(
+                    fd.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    (&raw const to).cast(),
+                    length,
+                )
             };
             assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
         });
@@ -481,7 +535,13 @@ impl Lab {
         use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
         let listener = inside(&self.name(at), || {
             let kind = SockType::Raw;
-            let fd = socket(AddressFamily::Packet, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll).unwrap();
+            let fd = socket(
+                AddressFamily::Packet,
+                kind,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::EthAll,
+            )
+            .unwrap();
             let wait = nix::sys::time::TimeVal::new(2, 0);
             setsockopt(&fd, sockopt::ReceiveTimeout, &wait).unwrap();
             fd
@@ -489,7 +549,8 @@ impl Lab {
         self.inject(at, frame);
         let (mut buffer, until) = ([0u8; 2048], Instant::now() + Duration::from_secs(5));
         while Instant::now() < until {
-            let n = nix::sys::socket::recv(listener.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()).ok()?;
+            let n =
+                nix::sys::socket::recv(listener.as_raw_fd(), &mut buffer, nix::sys::socket::MsgFlags::empty()).ok()?;
             if wanted(&buffer[..n]) {
                 return Some(buffer[..n].to_vec());
             }
@@ -642,7 +703,6 @@ fn changes(diff: BridgeDiff) -> Vec<openflow::Change> {
     });
     removed.chain(diff.add.into_iter().map(openflow::Change::Add)).collect()
 }
-
 
 /// Waits until `f` holds.
 pub fn eventually(what: &str, mut f: impl FnMut() -> bool) {
