@@ -6,6 +6,7 @@ use node::switch::{
     Config, Connections, Error, Handler, Instance, Ovs, PacketOut, Plug, PortSpec, Program, TapOwner, tap,
 };
 use openflow::{Action, Ct, Field, Flow, Mac, Match, Zone, eth_type};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -317,7 +318,49 @@ fn bridges_look_as_operators_expect_them() {
         .await;
         until("its connection", async || again.is_healthy().then_some(())).await;
 
-        again.purge().await.unwrap();
+        // A bridge that was there before, with a port of the machine, outlives us.
+        let other = Config {
+            integration_bridge: "br-other".to_owned(),
+            physical: BTreeMap::from([("x".to_owned(), "br-old".to_owned())]),
+            ..config.clone()
+        };
+        drop(again);
+        run("ip", &["tuntap", "add", "nic0", "mode", "tap"]);
+        vsctl(
+            &config,
+            &[
+                "add-br",
+                "br-old",
+                "--",
+                "set",
+                "bridge",
+                "br-old",
+                "datapath_type=netdev",
+                "--",
+                "add-port",
+                "br-old",
+                "nic0",
+            ],
+        );
+        drop(Ovs::start(other.clone()).await.unwrap());
+        assert!(vsctl(&config, &["list-ports", "br-old"]).contains("phy-br-old"));
+        let not_ours = Config {
+            ovs: Instance {
+                ours: false,
+                ..config.ovs.clone()
+            },
+            ..other
+        };
+        node::switch::purge(&not_ours).await.unwrap();
+        let left = vsctl(&config, &["list-br"]);
+        assert_eq!(
+            left.split_whitespace().collect::<Vec<_>>(),
+            ["br-ex", "br-int", "br-old"]
+        );
+        assert_eq!(vsctl(&config, &["list-ports", "br-old"]).trim(), "nic0");
+        assert_eq!(vsctl(&config, &["get-controller", "br-old"]).trim(), "");
+
+        node::switch::purge(&config).await.unwrap();
         assert!(!config.ovs.runs());
         assert!(!tap::exists("br-ex"));
     });

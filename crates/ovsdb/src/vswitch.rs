@@ -13,15 +13,7 @@ use uuid::Uuid;
 const WATCHED: &[(&str, &[&str])] = &[
     (
         "Open_vSwitch",
-        &[
-            "bridges",
-            "cur_cfg",
-            "external_ids",
-            "next_cfg",
-            "other_config",
-            "ovs_version",
-            "datapath_types",
-        ],
+        &["bridges", "cur_cfg", "external_ids", "next_cfg", "ovs_version"],
     ),
     (
         "Bridge",
@@ -34,10 +26,9 @@ const WATCHED: &[(&str, &[&str])] = &[
             "controller",
             "protocols",
             "external_ids",
-            "other_config",
         ],
     ),
-    ("Port", &["name", "interfaces", "external_ids"]),
+    ("Port", &["name", "interfaces"]),
     (
         "Interface",
         &[
@@ -49,8 +40,6 @@ const WATCHED: &[(&str, &[&str])] = &[
             "error",
             "external_ids",
             "mtu_request",
-            "mtu",
-            "link_state",
         ],
     ),
     ("Controller", &["target", "is_connected"]),
@@ -72,7 +61,7 @@ pub struct BridgeSpec {
     pub protocols: Vec<String>,
     /// `tcp:127.0.0.1:6633`, …
     pub controllers: Vec<String>,
-    /// Kept beside those that others set.
+    /// Noted when the bridge is made, so that it can be told from one that was there before.
     pub external_ids: BTreeMap<String, String>,
 }
 
@@ -207,6 +196,22 @@ impl Vswitch {
         self.apply(t).await
     }
 
+    /// Leaves a bridge to itself: it has no controller any more and learns addresses, as one that `ovs-vsctl add-br` made.
+    ///
+    /// # Errors
+    /// If the database refuses, or the switch daemon does not answer.
+    pub async fn release_bridge(&self, name: &str) -> Result<(), Error> {
+        let Some(bridge) = self.database.read(|r| r.find("Bridge", "name", name).map(|b| b.0)) else {
+            return Ok(());
+        };
+        let mut t = Transaction::new();
+        let free = Row::default()
+            .with("controller", Datum::EMPTY)
+            .with("fail_mode", Datum::EMPTY);
+        t.update("Bridge", &Condition::Is(bridge), &free);
+        self.apply(t).await
+    }
+
     /// Removes the bridge with its ports, if there is one.
     ///
     /// # Errors
@@ -329,6 +334,13 @@ impl Vswitch {
                     .to_owned(),
             )
         })
+    }
+
+    /// Whether a bridge has this note.
+    pub fn is_marked(&self, bridge: &str, key: &str, value: &str) -> bool {
+        let marked = |b: &Row| b.map("external_ids").get(key).is_some_and(|v| v == value);
+        self.database
+            .read(|r| r.find("Bridge", "name", bridge).is_some_and(|b| marked(b.1)))
     }
 
     /// Controllers of a bridge, and whether each is connected.
@@ -502,7 +514,6 @@ fn bridge_changes(r: &Replica, root: Uuid, spec: &BridgeSpec) -> Transaction {
     if !wanted.0.is_empty() {
         t.update("Bridge", &Condition::Is(uuid), &wanted);
     }
-    set_pairs(&mut t, ("Bridge", uuid), row, "external_ids", &spec.external_ids);
     t
 }
 

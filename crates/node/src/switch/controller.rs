@@ -93,7 +93,10 @@ async fn handle(inner: &Inner, bridge: &str, connection: &Connection, mut events
 fn check_peer(inner: &Inner, stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
     let local = stream.local_addr()?;
     if !peer.ip().is_loopback() {
-        return Ok(());
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it comes from another machine",
+        ));
     }
     let uid = owner_of_socket(peer, local)?;
     // SAFETY: cannot fail and touches nothing.

@@ -64,6 +64,19 @@ impl Instance {
         }
     }
 
+    /// The instance to use where nobody has said which: ours in this folder if it runs already; else the machine's own,
+    /// if that runs in our network namespace, for two would fight over the datapath; else ours.
+    pub fn choose(ours: &Path) -> Instance {
+        let (ours, system) = (Instance::in_folder(ours), Instance::of_the_system());
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let shared = |pid: i32| namespace(&pid.to_string()).is_some_and(|n| Some(n) == namespace("thread-self"));
+        if !ours.runs() && system.runs() && system.pid(SWITCH).is_some_and(shared) {
+            system
+        } else {
+            ours
+        }
+    }
+
     /// The database's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("db.sock")

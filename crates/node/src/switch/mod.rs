@@ -418,8 +418,9 @@ impl Ovs {
     /// # Errors
     /// If the switch or the kernel refuses.
     pub async fn unplug(&self, interface: &str) -> Result<(), Error> {
-        self.inner.vswitch.delete_ports(&[interface]).await?;
-        tap::remove(interface)
+        // In this order: if we are killed in between, the port is still listed, and found to be an orphan.
+        tap::remove(interface)?;
+        Ok(self.inner.vswitch.delete_ports(&[interface]).await?)
     }
 
     /// The guests' interfaces on the integration bridge that we put there.
@@ -546,7 +547,8 @@ impl Ovs {
     }
 }
 
-/// Removes everything that a driver with this configuration has made, whether one runs or not.
+/// Removes everything that a driver with this configuration has made, whether one runs or not. Bridges that were there before
+/// stay, without a controller.
 ///
 /// # Errors
 /// If something could not be removed.
@@ -559,15 +561,19 @@ pub async fn purge(config: &Config) -> Result<(), Error> {
             .into_iter()
             .filter(ours)
             .collect();
-        vswitch
-            .delete_ports(&taps.iter().map(|p| p.name.as_str()).collect::<Vec<_>>())
-            .await?;
         for tap in taps.iter().filter(|p| p.kind.is_empty()) {
             tap::remove(&tap.name)?;
         }
+        vswitch
+            .delete_ports(&taps.iter().map(|p| p.name.as_str()).collect::<Vec<_>>())
+            .await?;
         for bridge in config.bridges() {
             if vswitch.is_marked(bridge, MANAGED.0, MANAGED.1) {
                 vswitch.delete_bridge(bridge).await?;
+            } else {
+                // It was there before us, maybe with the machine's own network on it.
+                vswitch.delete_ports(&[&config.patch_from(bridge)]).await?;
+                vswitch.release_bridge(bridge).await?;
             }
         }
     }
