@@ -28,6 +28,9 @@ pub fn webob(status: StatusCode, explanation: &str, request: &Request) -> Respon
     webob::render(status, explanation, "", request, webob::plain_json)
 }
 
+/// What Flask answers for a path that has no route.
+const NO_SUCH_PAGE: &str = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>The requested URL was not found on the server. If you entered the URL manually please check your spelling and try again.</p>\n";
+
 /// Keystone's form: `{"error": {"code", "message", "title"}}`.
 pub struct Identity;
 
@@ -37,10 +40,19 @@ impl ErrorFormat for Identity {
             StatusCode::INTERNAL_SERVER_ERROR => "An unexpected error prevented the server from fulfilling your request.",
             _ => &error.message,
         };
-        let body = json!({"error": {"code": error.status.as_u16(), "message": message, "title": title(error.status)}});
-        let response = Response::json(error.status, &body);
+        let mut body = json!({"error": {"code": error.status.as_u16(), "message": message, "title": title(error.status)}});
+        // What an authentication plugin adds (`identity`).
+        if let (Some(inner), Some(detail)) = (body["error"].as_object_mut(), error.detail.as_ref().and_then(|d| d.as_object())) {
+            inner.extend(detail.clone());
+        }
+        // Paths and methods that are not there are answered by the web framework, not by Identity.
+        let response = match &*error.kind {
+            NO_ROUTE => Response::text(error.status, "text/html; charset=utf-8", NO_SUCH_PAGE),
+            NO_METHOD => Response::json(error.status, &json!({"message": "The method is not allowed for the requested URL."})),
+            _ => Response::json(error.status, &body),
+        };
         match error.status {
-            StatusCode::UNAUTHORIZED => challenge(response, &request.base_url).header("vary", "X-Auth-Token"),
+            StatusCode::UNAUTHORIZED => challenge(response, &format!("{}/v3", request.base_url)).header("vary", "X-Auth-Token"),
             _ => response.header("vary", "X-Auth-Token"),
         }
     }

@@ -1,6 +1,6 @@
 //! `POST /v3/auth/tokens`: who asks, by which methods, for what.
 
-use crate::store::{Ref, application_credentials, assignments, is_true, projects, text, trusts, users};
+use crate::store::{Ref, application_credentials, assignments, federation, is_true, projects, text, trusts, users};
 use crate::tokens::Token;
 use crate::tokens::payload::{METHODS, Payload, PayloadScope, new_audit_id};
 use crate::{Error, Identity, Result};
@@ -244,7 +244,7 @@ impl Identity {
     fn method(&self, method: &str, body: &Value, auth: &Value, wanted: &Wanted, found: &mut Found, oauth: &impl Fn() -> Result<Ref>) -> Result<()> {
         match method {
             "password" => {
-                let user = body.get("user").ok_or_else(|| Error::expecting("user", "password"))?;
+                let user = body.get("user").ok_or_else(|| Error::expecting("user", "None"))?;
                 let known = self.read(|tx| self.lookup_user(tx, user))?;
                 let id = text(&known, "id");
                 match self.check_login(id, user["password"].as_str().unwrap_or_default()) {
@@ -289,6 +289,12 @@ impl Identity {
             "ec2credential" => Err(Error::Unauthorized(
                 "The ec2credential method cannot be used to authenticate via /v3/auth/tokens. Exchange your EC2 credentials at /v3/ec2tokens instead.".into(),
             )),
+            "mapped" => {
+                let provider = body["identity_provider"].as_str().ok_or_else(|| Error::expecting("identity_provider", "mapped"))?;
+                body["protocol"].as_str().ok_or_else(|| Error::expecting("protocol", "mapped"))?;
+                self.read(|tx| federation::provider_by_id(tx, provider))?;
+                Err(Error::Unauthorized(format!("nothing before this server brings assertions of {provider}")))
+            }
             other => Err(Error::Unauthorized(format!("nothing before this server vouches for a user by the method {other}"))),
         }
     }
@@ -397,7 +403,7 @@ impl Identity {
         if limit.is_some_and(|limit| failures.count >= limit) && !users::option(&user, "ignore_lockout_failure_attempts") {
             let until = failures.last.map(|last| last + rules.lockout_duration * 1_000_000);
             if rules.lockout_duration == 0 || until.is_some_and(|until| until > now()) {
-                return Err(Failure::Error(Error::Rejected(format!("The account is locked for user: {user_id}."))));
+                return Err(Failure::Error(Error::Unauthorized(format!("The account is locked for user: {user_id}."))));
             }
             self.db.write(|tx| users::forget_failures(tx, user_id))?;
             failures.count = 0;

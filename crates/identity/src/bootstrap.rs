@@ -2,7 +2,7 @@
 
 use crate::store::assignments::{Actor, Target};
 use crate::store::catalog::{ENDPOINTS, REGIONS, SERVICES};
-use crate::store::{Ref, is_true, new_id, projects, roles, text, users};
+use crate::store::{Ref, new_id, projects, roles, text, users};
 use crate::{Error, Identity, Result};
 use database::{Tx, params};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ pub struct CatalogService {
     pub admin_url: String,
 }
 
-/// What to begin with. Running it again repairs what is missing and changes what differs.
+/// What to begin with. Where the administrator is there already, only the catalog's URLs are brought up to date.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     /// The administrator's name.
@@ -60,14 +60,21 @@ impl Identity {
     pub fn bootstrap(&self, plan: &Bootstrap) -> Result<Bootstrapped> {
         let domain_id = self.config.default_domain_id.as_str();
         let rules = &self.config.security_compliance;
-        let known = self.read(|tx| {
-            let user = users::by_name(tx, &plan.admin_user, domain_id, rules)?;
-            let password = user.as_ref().map(|user| users::passwords(tx, text(user, "id"), 1)).transpose()?;
-            Ok(password.and_then(|mut p| p.pop()).and_then(|p| p.hash))
-        })?;
-        let right = known.map(|hash| self.passwords.verify(&plan.admin_password, &hash)).transpose()?.unwrap_or(false);
-        let hash = if right { None } else { Some(self.passwords.hash(&plan.admin_password)?) };
-        self.write(|tx| self.lay_foundations(tx, plan, domain_id, hash.as_deref()))
+        let known = self.read(|tx| users::by_name(tx, &plan.admin_user, domain_id, rules))?;
+        let Some(user) = known else {
+            let hash = self.passwords.hash(&plan.admin_password)?;
+            return self.write(|tx| self.lay_foundations(tx, plan, domain_id, Some(&hash)));
+        };
+        // The cloud is its administrators' by now: their password, roles and projects stay as they made them.
+        self.write(|tx| {
+            let mut changed = false;
+            for service in &plan.services {
+                changed |= self.catalog_service(tx, &plan.region, service)?;
+            }
+            let project = projects::by_name(tx, &plan.admin_project, domain_id)?;
+            let admin_project_id = project.map(|p| text(&p, "id").to_owned()).unwrap_or_default();
+            Ok(Bootstrapped { admin_user_id: text(&user, "id").to_owned(), admin_project_id, changed })
+        })
     }
 
     fn lay_foundations(&self, tx: &mut Tx<'_>, plan: &Bootstrap, domain_id: &str, hash: Option<&str>) -> Result<Bootstrapped> {
@@ -85,8 +92,9 @@ impl Identity {
                 self.create_project(tx, object(json!({"name": plan.admin_project, "domain_id": domain_id, "description": description, "enabled": true})))?
             }
         };
-        let (user, new) = self.administrator(tx, plan, domain_id, hash)?;
-        made(new);
+        let user = object(json!({"name": plan.admin_user, "domain_id": domain_id, "enabled": true}));
+        let user = self.create_user(tx, user, hash)?;
+        made(true);
         let mut role = |tx: &mut Tx<'_>, name: &str| match roles::global_by_name(tx, name)? {
             Some(role) => Ok::<_, Error>(text(&role, "id").to_owned()),
             None => {
@@ -114,21 +122,6 @@ impl Identity {
             changed |= self.catalog_service(tx, &plan.region, service)?;
         }
         Ok(Bootstrapped { admin_user_id: user_id, admin_project_id: project_id, changed })
-    }
-
-    /// The administrator, enabled and with the password.
-    fn administrator(&self, tx: &mut Tx<'_>, plan: &Bootstrap, domain_id: &str, hash: Option<&str>) -> Result<(Ref, bool)> {
-        match users::by_name(tx, &plan.admin_user, domain_id, &self.config.security_compliance)? {
-            Some(user) if hash.is_none() && is_true(&user, "enabled") => Ok((user, false)),
-            Some(user) => {
-                let user = self.update_user(tx, text(&user, "id"), object(json!({"enabled": true})), hash.map(Some))?;
-                Ok((user, true))
-            }
-            None => {
-                let user = object(json!({"name": plan.admin_user, "domain_id": domain_id, "enabled": true}));
-                Ok((self.create_user(tx, user, hash)?, true))
-            }
-        }
     }
 
     fn catalog_service(&self, tx: &mut Tx<'_>, region: &str, wanted: &CatalogService) -> Result<bool> {

@@ -59,8 +59,8 @@ pub enum Error {
         /// With what it clashes.
         details: String,
     },
-    /// 410.
-    #[error("The service you have requested is no longer available on this server.")]
+    /// The API of PKI tokens. 410.
+    #[error("This API is no longer available due to the removal of support for PKI tokens.")]
     Gone,
     /// The database failed.
     #[error("An unexpected error prevented the server from fulfilling your request.")]

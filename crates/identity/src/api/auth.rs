@@ -16,7 +16,10 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
     routes.get("/v3/auth/system", list_system);
     routes.get("/v3/auth/catalog", show_catalog);
     routes.get("/v3/OS-REVOKE/events", list_events);
-    for gone in ["/v3/auth/tokens/OS-PKI/revoked", "/v3/OS-SIMPLE-CERT/ca", "/v3/OS-SIMPLE-CERT/certificates"] {
+    routes.public(Method::GET, "/v3/auth/tokens/OS-PKI/revoked", |_: &Identity, _: &Request| {
+        Err::<Response, _>(Error::Forbidden("there are no PKI tokens".into()))
+    });
+    for gone in ["/v3/OS-SIMPLE-CERT/ca", "/v3/OS-SIMPLE-CERT/certificates"] {
         routes.public(Method::GET, gone, |_: &Identity, _: &Request| Err::<Response, _>(Error::Gone));
     }
 }

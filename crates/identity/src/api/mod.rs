@@ -262,9 +262,12 @@ fn linked(request: &Request, name: &str, page: Page, limit: Option<usize>) -> Va
     let next = match (page.truncated, page.refs.last(), limit) {
         (true, Some(last), Some(limit)) => {
             let query = request.query.rewritten(|pairs| {
-                pairs.retain(|(name, _)| name != "marker" && name != "limit");
-                pairs.push(("marker".into(), text(last, "id").into()));
-                pairs.push(("limit".into(), limit.to_string()));
+                for (name, value) in [("marker", text(last, "id").to_owned()), ("limit", limit.to_string())] {
+                    match pairs.iter_mut().find(|(n, _)| n == name) {
+                        Some((_, old)) => *old = value,
+                        None => pairs.push((name.into(), value)),
+                    }
+                }
             });
             Value::String(format!("{}{}?{query}", request.base_url, request.path))
         }

@@ -163,7 +163,8 @@ fn delete(s: &Identity, r: &Request) -> Result<Response> {
 }
 
 fn shown_tags(r: &Request, tags: &Value) -> Result<Response> {
-    let mut own = format!("{}{}", r.base_url, r.path);
+    // Upstream's link leaves out the path.
+    let mut own = format!("{}/v3", r.base_url);
     if !r.query.is_empty() {
         own = format!("{own}?{}", r.query.raw());
     }
@@ -240,7 +241,8 @@ fn add_tag(s: &Identity, r: &Request) -> Result<Response> {
         }
         Ok(tags)
     })?;
-    let location = format!("{}/v3/{}/tags/{tag}", r.base_url, r.param("project_id"));
+    let encoded = r.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let location = format!("{}/v3/{}/tags/{encoded}", r.base_url, r.param("project_id"));
     Ok(Response::text(StatusCode::CREATED, "text/html; charset=utf-8", "").header("location", location))
 }
 

@@ -145,6 +145,7 @@ fn list_projects(s: &Identity, r: &Request) -> Result<Response> {
     let hints = s.hints(r, &["domain_id", "enabled", "name"], false)?;
     let page = s.read(|tx| {
         s.enforce(r, "identity:list_user_projects", &target(s, tx, r)?)?;
+        get_user(tx, r.param("user_id"), &s.config.security_compliance)?;
         let (ids, _) = s.reachable(tx, r.param("user_id"))?;
         super::projects::filtered(projects::get_many(tx, &ids)?, &hints)
     })?;

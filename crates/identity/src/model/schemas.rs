@@ -278,7 +278,7 @@ schemas! {
     GROUP_UPDATE = wrapped("group", changed(json!({"description": text_or_null(), "name": name(255)})), true);
     /// Queries of lists of projects.
     PROJECT_QUERY = json!({"type": "object", "properties": {
-        "domain_id": id(), "enabled": boolean(), "name": name(64), "parent_id": uuid_or_default(), "is_domain": boolean(),
+        "domain_id": id(), "enabled": boolean(), "name": name(64), "parent_id": uuid(), "is_domain": boolean(),
     }});
     /// `POST /v3/projects`.
     PROJECT_CREATE = wrapped("project", object(project(), &["name"]), false);
@@ -429,11 +429,6 @@ schemas! {
     MAPPING_2 = mapping(2);
     /// An attribute mapping of version 3.0: projects may come as JSON.
     MAPPING_3 = mapping(3);
-}
-
-/// Upstream asks for a UUID; the default domain is the one parent that is none.
-fn uuid_or_default() -> Value {
-    json!({"anyOf": [{"type": "string", "format": "uuid"}, {"enum": ["default"]}]})
 }
 
 fn mapping(version: u32) -> Value {

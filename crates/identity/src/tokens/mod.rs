@@ -136,7 +136,8 @@ impl Tokens {
         if let Some(token) = known {
             return if now() < token.payload.expires_at + grace { Ok(token) } else { Err(expired()) };
         }
-        let payload = self.keys.decrypt(id).and_then(|bytes| Payload::unpack(&bytes)).ok_or_else(|| gone(id))?;
+        let bytes = self.keys.decrypt(id).ok_or_else(|| Error::Missing("Could not recognize Fernet token".into()))?;
+        let payload = Payload::unpack(&bytes).ok_or_else(|| gone(id))?;
         if now() >= payload.expires_at + grace {
             return Err(expired());
         }
