@@ -374,8 +374,10 @@ fn a_guest_boots_and_reads_its_metadata() {
         let mut stopped = one.clone();
         stopped.shutdown_timeout = 60;
         want(&mut stopped, WantedPower::Stopped);
+        let asked = Instant::now();
         let seen = world.settled(one.id, world.ask(&stopped)).await;
+        eprintln!("shut down after {:?}", asked.elapsed());
         assert_eq!(seen.power_state, PowerState::Shutdown);
-        assert!(began.elapsed() < LIMIT);
+        assert!(asked.elapsed() < Duration::from_secs(59), "it was ended, because it did not hear");
     });
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use uuid::Uuid;
 
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(180);
 pub const NODE: &str = "hv1";
 
 /// A controller's database in memory.
