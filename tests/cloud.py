@@ -43,6 +43,8 @@ class Cloud:
 
     def __init__(self, *up_arguments, prefix=()):
         self.folder = tempfile.TemporaryDirectory(prefix="ferrostack-test-")
+        # The controller's own user passes through it.
+        os.chmod(self.folder.name, 0o755)
         self.state = pathlib.Path(self.folder.name) / "state"
         self.prefix = list(prefix)
         self.up_arguments = list(up_arguments)

@@ -12,6 +12,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
     ("curl", "curl"),
+    ("ping", "iputils-ping"),
     ("ssh", "openssh-client"),
     ("cpio", "cpio"),
     ("gcc", "gcc"),
