@@ -73,7 +73,7 @@ fn mappings(config: &Config) -> Result<BTreeMap<String, String>, Failure> {
 
 fn instance(config: &Config) -> Instance {
     if config.node.ovsdb_socket.is_empty() {
-        return Instance::in_folder(&openvswitch_rundir(config));
+        return Instance::choose(&config.node_dir().join("openvswitch"));
     }
     Instance { run_dir: openvswitch_rundir(config), ..Instance::of_the_system() }
 }
@@ -167,16 +167,13 @@ pub async fn purge(config: &Config) -> Vec<String> {
             Err(error) => problems.push(format!("the guests cannot be listed: {error}")),
         }
     }
-    let instance = instance(config);
-    if instance.runs() {
-        if let Err(error) = bridges(config, &instance).await {
-            problems.push(format!("the bridges: {error}"));
+    match switch_config(config) {
+        Ok(wanted) => {
+            if let Err(error) = switch::purge(&wanted).await {
+                problems.push(format!("Open vSwitch: {error}"));
+            }
         }
-        if instance.ours
-            && let Err(error) = instance.stop().await
-        {
-            problems.push(format!("Open vSwitch: {error}"));
-        }
+        Err(error) => problems.push(format!("Open vSwitch: {error}")),
     }
     for entry in &config.node.bridge_addresses {
         if let Some(address) = entry.split_once('=').and_then(|(_, a)| a.parse::<ipnet::IpNet>().ok()) {
@@ -186,21 +183,6 @@ pub async fn purge(config: &Config) -> Vec<String> {
         }
     }
     problems
-}
-
-async fn bridges(config: &Config, instance: &Instance) -> Result<(), Failure> {
-    let vswitch = ovsdb::Vswitch::connect(ovsdb::Endpoint::Unix(instance.socket())).await?;
-    let mut names: BTreeSet<String> = mappings(config)?.into_values().collect();
-    for port in vswitch.ports(&config.node.integration_bridge) {
-        if port.name.starts_with("tap") {
-            switch::tap::remove(&port.name)?;
-        }
-    }
-    names.insert(config.node.integration_bridge.clone());
-    for name in names {
-        vswitch.delete_bridge(&name).await?;
-    }
-    Ok(())
 }
 
 /// What of guests and taps contradicts the database, a sentence each.

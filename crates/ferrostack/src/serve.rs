@@ -17,10 +17,10 @@ pub fn node_name(config: &Config) -> String {
     ::node::machine::hostname()
 }
 
-/// Where the Open vSwitch that Ferrostack starts for itself has its sockets.
+/// Where the Open vSwitch in use has its sockets.
 pub fn openvswitch_rundir(config: &Config) -> PathBuf {
     match config.node.ovsdb_socket.as_str() {
-        "" => config.node_dir().join("openvswitch"),
+        "" => ::node::switch::Instance::choose(&config.node_dir().join("openvswitch")).run_dir,
         socket => PathBuf::from(socket).parent().map_or_else(|| PathBuf::from("/"), PathBuf::from),
     }
 }
