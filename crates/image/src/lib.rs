@@ -7,6 +7,7 @@ mod api;
 pub mod data;
 mod error;
 mod facts;
+mod import;
 pub mod model;
 pub mod store;
 
@@ -26,8 +27,33 @@ pub use error::{Error, Result};
 
 /// The schema, for [`Database::migrate`].
 pub const MIGRATIONS: &[Migration] = &[
-    Migration { service: "image", version: 1, name: "initial", sql: include_str!("schema.sql") },
-    Migration { service: "image", version: 2, name: "metadefs", sql: include_str!("metadefs.sql") },
+    Migration {
+        service: "image",
+        version: 1,
+        name: "initial",
+        sql: include_str!("schema.sql"),
+    },
+    Migration {
+        service: "image",
+        version: 2,
+        name: "metadefs",
+        sql: include_str!("metadefs.sql"),
+    },
+    Migration {
+        service: "image",
+        version: 3,
+        name: "tasks",
+        sql: include_str!("tasks.sql"),
+    },
+];
+
+/// Types of resources that every deployment has metadata definitions for.
+const RESOURCE_TYPES: [&str; 5] = [
+    "OS::Glance::Image",
+    "OS::Cinder::Volume",
+    "OS::Nova::Flavor",
+    "OS::Nova::Aggregate",
+    "OS::Nova::Server",
 ];
 
 /// What can be set.
@@ -81,6 +107,9 @@ impl Images {
                     images::update(tx, &mut image, Status::Saving)?;
                 }
             }
+            for name in RESOURCE_TYPES {
+                store::metadefs::ensure_resource_type(tx, name)?;
+            }
             Ok::<_, Error>(())
         })?;
         let limits = Limits {
@@ -91,13 +120,15 @@ impl Images {
             images: config.image_count_total,
             mebibytes: config.image_size_total,
         };
-        Ok(Arc::new(Images {
+        let images = Arc::new(Images {
             database,
             policy,
             folder,
             limits,
             quota,
-        }))
+        });
+        import::resume(&images)?;
+        Ok(images)
     }
 
     /// The HTTP API. `identity_url` is what a 401 refers to.

@@ -541,3 +541,123 @@ fn errors_come_in_webobs_forms_and_versions_need_no_token() {
     assert_eq!(cloud.get("p", "/v2.9/schemas/image").json()["name"], "image");
     assert_eq!(cloud.get("p", "/v2/info/import").status, 200);
 }
+
+#[test]
+fn staged_data_is_imported() {
+    let cloud = Cloud::start();
+    let id = cloud.create("p", json!({}));
+    let path = format!("/v2/images/{id}");
+    let import = json!({"method": {"name": "glance-direct"}});
+    let early = cloud.json("p", "POST", &format!("{path}/import"), &import);
+    assert_eq!(early.status, 409);
+    assert!(
+        early.text().contains("Image needs to be staged before"),
+        "{}",
+        early.text()
+    );
+    let octets = [("content-type", "application/octet-stream")];
+    assert_eq!(
+        cloud
+            .send("p", "PUT", &format!("{path}/stage"), &octets, b"hello")
+            .status,
+        204
+    );
+    let staged = cloud.get("p", &path).json();
+    assert_eq!(
+        (staged["status"].clone(), staged["size"].clone()),
+        (json!("uploading"), json!(5))
+    );
+    let odd = cloud.json(
+        "p",
+        "POST",
+        &format!("{path}/import"),
+        &json!({"method": {"name": "magic"}}),
+    );
+    assert!(odd.text().contains("Unknown import method name"));
+    assert_eq!(cloud.json("q", "POST", &format!("{path}/import"), &import).status, 404);
+    assert_eq!(cloud.json("p", "POST", &format!("{path}/import"), &import).status, 202);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let image = loop {
+        let image = cloud.get("p", &path).json();
+        if image["status"] == "active" && image.get("os_glance_import_task").is_none() {
+            break image;
+        }
+        assert!(std::time::Instant::now() < end, "still {image}");
+        std::thread::yield_now();
+    };
+    assert_eq!(image["checksum"], "5d41402abc4b2a76b9719d911017c592");
+    let tasks = cloud.get("p", &format!("{path}/tasks")).json();
+    assert_eq!(tasks["tasks"][0]["status"], "success");
+    assert_eq!(cloud.get("p", "/v2/tasks").status, 403);
+    let task = cloud.get("admin", "/v2/tasks").json()["tasks"][0]["self"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(cloud.get("admin", &task).json()["image_id"], id.as_str());
+    assert_eq!(cloud.get("p", &format!("{path}/file")).body, b"hello");
+    assert_eq!(cloud.files().len(), 1);
+}
+
+#[test]
+fn metadata_definitions() {
+    let cloud = Cloud::start();
+    let body = json!({
+        "namespace": "Acme", "visibility": "public", "tags": [{"name": "t"}],
+        "resource_type_associations": [{"name": "OS::Nova::Flavor", "prefix": "acme:"}],
+        "properties": {"size": {"title": "Size", "type": "integer"}},
+        "objects": [{"name": "box", "properties": {"w": {"title": "W", "type": "integer"}}}],
+    });
+    let namespaces = "/v2/metadefs/namespaces";
+    assert_eq!(cloud.json("p", "POST", namespaces, &body).status, 403);
+    let made = cloud.json("admin", "POST", namespaces, &body);
+    assert_eq!(made.status, 201, "{}", made.text());
+    assert_eq!(cloud.json("admin", "POST", namespaces, &body).status, 409);
+    let shown = cloud
+        .get("p", &format!("{namespaces}/Acme?resource_type=OS::Nova::Flavor"))
+        .json();
+    assert!(shown["properties"]["acme:size"].is_object(), "{shown}");
+    assert!(shown["objects"][0]["properties"]["acme:w"].is_object(), "{shown}");
+    let wrong = cloud.json(
+        "admin",
+        "POST",
+        &format!("{namespaces}/Acme/properties"),
+        &json!({"name": "x", "type": "odd", "title": "X"}),
+    );
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains("is not one of"), "{}", wrong.text());
+    let tag = format!("{namespaces}/Acme/tags/two");
+    assert_eq!(cloud.send("admin", "POST", &tag, &[], b"").status, 201);
+    assert_eq!(
+        cloud
+            .send("admin", "POST", &format!("{namespaces}/Acme/tags/TWO"), &[], b"")
+            .status,
+        409
+    );
+    let tags = cloud
+        .get("p", &format!("{namespaces}/Acme/tags?sort_key=name&sort_dir=asc"))
+        .json();
+    assert_eq!(tags, json!({"tags": [{"name": "t"}, {"name": "two"}]}));
+    assert_eq!(cloud.send("p", "DELETE", &tag, &[], b"").status, 403);
+    let objects = format!("{namespaces}/Acme/objects");
+    assert_eq!(
+        cloud
+            .json("admin", "PUT", &format!("{objects}/box"), &json!({"name": "crate"}))
+            .status,
+        200
+    );
+    assert_eq!(cloud.get("p", &format!("{objects}/box")).status, 404);
+    let listed = cloud
+        .get("p", &format!("{namespaces}?resource_types=OS::Nova::Flavor&limit=1"))
+        .json();
+    assert_eq!(
+        listed["namespaces"][0]["resource_type_associations"][0]["prefix"],
+        "acme:"
+    );
+    assert_eq!(
+        cloud
+            .send("admin", "DELETE", &format!("{namespaces}/Acme"), &[], b"")
+            .status,
+        204
+    );
+    assert_eq!(cloud.get("p", &format!("{namespaces}/Acme")).status, 404);
+}

@@ -43,7 +43,7 @@ pub(super) fn needs_octets(request: &Request) -> Result<()> {
 }
 
 /// The size that the client announces; unknown is fine, nonsense is not.
-fn announced_size(request: &Request) -> Result<Option<u64>> {
+pub(super) fn announced_size(request: &Request) -> Result<Option<u64>> {
     let header = request
         .header("x-openstack-image-size")
         .or(request.header("content-length"));
@@ -156,7 +156,7 @@ async fn receive(service: &Images, image: &Image, announced: Option<u64>, mut bo
 }
 
 /// The virtual size to record, if the bytes may be what the image says they are.
-pub(super) fn inspected_size(image: &Image, received: &Received) -> Result<Option<i64>> {
+pub(crate) fn inspected_size(image: &Image, received: &Received) -> Result<Option<i64>> {
     let Some(inspection) = &received.inspection else {
         return Ok(None);
     };
@@ -177,7 +177,7 @@ pub(super) fn inspected_size(image: &Image, received: &Received) -> Result<Optio
 }
 
 /// Makes the image active with what was received; false where it is no longer in the state `from`.
-pub(super) fn activate(
+pub(crate) fn activate(
     service: &Images,
     id: &str,
     from: Status,

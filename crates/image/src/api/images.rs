@@ -219,11 +219,8 @@ fn create(service: &Images, request: &Request) -> Result<Response> {
         Ok::<_, Error>(images::insert(tx, &image)?)
     })?;
     let location = request.url(&format!("/v2/images/{}", image.id));
-    let mut response = Response::json(StatusCode::CREATED, &view(&image)).header("location", location);
-    if !IMPORT_METHODS.is_empty() {
-        response = response.header("openstack-image-import-methods", IMPORT_METHODS.join(","));
-    }
-    Ok(response)
+    let response = Response::json(StatusCode::CREATED, &view(&image)).header("location", location);
+    Ok(response.header("openstack-image-import-methods", IMPORT_METHODS.join(",")))
 }
 
 fn update(service: &Images, request: &Request) -> Result<Response> {
@@ -402,5 +399,9 @@ fn tasks(service: &Images, request: &Request) -> Result<Response> {
             _ => error,
         })?;
     rules::enforce(service, caller, &image, "get_image")?;
-    Ok(Response::json(StatusCode::OK, &json!({"tasks": []})))
+    let found = service
+        .database
+        .read(|tx| crate::store::tasks::of_image(tx, &image.id))?;
+    let views: Vec<Value> = found.iter().map(super::tasks::view).collect();
+    Ok(Response::json(StatusCode::OK, &json!({"tasks": views})))
 }

@@ -2,14 +2,16 @@
 
 mod actions;
 mod cache;
-mod data;
+pub(crate) mod data;
 mod images;
+mod import;
 mod info;
 mod members;
 mod metadefs;
 pub(crate) mod rules;
 mod schemas;
 mod tags;
+mod tasks;
 mod versions;
 
 use api::{Error, Request, Response, Result, Routes, StatusCode};
@@ -18,7 +20,7 @@ use serde_json::Value;
 use crate::Images;
 
 /// Which import methods are offered.
-const IMPORT_METHODS: [&str; 0] = [];
+const IMPORT_METHODS: [&str; 1] = ["glance-direct"];
 
 /// All routes.
 pub(crate) fn routes() -> Routes<Images> {
@@ -31,6 +33,8 @@ pub(crate) fn routes() -> Routes<Images> {
     actions::routes(&mut routes);
     schemas::routes(&mut routes);
     info::routes(&mut routes);
+    import::routes(&mut routes);
+    tasks::routes(&mut routes);
     metadefs::routes(&mut routes);
     cache::routes(&mut routes);
     routes

@@ -14,6 +14,12 @@ static DOCUMENTS: LazyLock<Value> =
 
 /// An image.
 pub static IMAGE: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["image"].clone()));
+/// A task.
+pub static TASK: LazyLock<Schema> = LazyLock::new(|| {
+    let mut document = DOCUMENTS["task"].clone();
+    document["additionalProperties"] = json!(false);
+    Schema::new(document)
+});
 /// A namespace of metadata definitions.
 pub static NAMESPACE: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["metadef_namespace"].clone()));
 /// A definition of an object.

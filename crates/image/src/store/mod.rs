@@ -3,3 +3,4 @@
 pub mod images;
 pub mod members;
 pub mod metadefs;
+pub mod tasks;
