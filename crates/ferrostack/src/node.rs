@@ -36,6 +36,7 @@ pub fn simulated(config: &Config, nodes: &NodeServer) -> Result<Vec<node::Node>,
             let name = if i == 0 { first.clone() } else { format!("{first}-{}", i + 1) };
             let mut machine = SimulatedMachine::new(&name, capacity, guests.clone());
             machine.config.bridge_mappings = mappings(config)?;
+            machine.switch = node::simulated::Switch::new(machine.config.bridge_mappings.values());
             Ok(machine.start(transport.clone())?)
         })
         .collect()
@@ -83,6 +84,8 @@ fn qemu(config: &Config) -> QemuConfig {
     let listen = &config.node.vnc_listen;
     qemu.vnc_host = (!listen.is_empty()).then(|| listen.clone());
     qemu.vnc_ports = config.node.vnc_first_port..=config.node.vnc_first_port.saturating_add(VNC_PORTS - 1);
+    // QEMU cuts there, and up to as much again is kept until then.
+    qemu.console_log_bytes = config.node.console_log_kib.max(2) * 1024 / 2;
     qemu.kvm = match config.node.hypervisor.as_str() {
         "kvm" => Some(true),
         "tcg" => Some(false),
