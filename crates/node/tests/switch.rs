@@ -2,6 +2,8 @@
 //!
 //! Needs root, Open vSwitch, iproute2 and util-linux. With CI set, a machine that lacks them fails the tests.
 
+#![allow(clippy::unwrap_used)]
+
 use node::switch::{
     Config, Connections, Error, Handler, Instance, Ovs, PacketOut, Plug, PortSpec, Program, TapOwner, tap,
 };

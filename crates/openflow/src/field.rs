@@ -571,6 +571,7 @@ impl fmt::Display for MatchField {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

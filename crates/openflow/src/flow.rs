@@ -473,6 +473,7 @@ impl fmt::Display for Meter {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::action::{Ct, Nat, Zone};

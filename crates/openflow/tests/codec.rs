@@ -1,5 +1,7 @@
 //! What is encoded is decoded again, and no bytes make the decoder panic.
 
+#![allow(clippy::unwrap_used)]
+
 use openflow::*;
 use proptest::collection::vec;
 use proptest::prelude::*;

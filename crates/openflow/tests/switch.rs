@@ -2,6 +2,8 @@
 //!
 //! The switch is started with its dummy datapath in a temporary folder; neither root nor a namespace is needed.
 
+#![allow(clippy::unwrap_used)]
+
 use openflow::*;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;

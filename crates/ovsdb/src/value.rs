@@ -243,6 +243,7 @@ pub fn parse_row(v: &Value) -> Result<Row, Error> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

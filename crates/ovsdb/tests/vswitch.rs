@@ -1,5 +1,7 @@
 //! The client against the real ovsdb-server and ovs-vswitchd (with its dummy datapath: neither root nor a namespace is needed).
 
+#![allow(clippy::unwrap_used)]
+
 use ovsdb::{BridgeSpec, Endpoint, Error, PortSpec, Row, Transaction, Vswitch, unixctl};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

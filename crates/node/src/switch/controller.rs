@@ -139,6 +139,7 @@ fn hexadecimal(a: SocketAddr) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
