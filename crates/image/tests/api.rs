@@ -596,6 +596,16 @@ fn staged_data_is_imported() {
     assert_eq!(cloud.get("admin", &task).json()["image_id"], id.as_str());
     assert_eq!(cloud.get("p", &format!("{path}/file")).body, b"hello");
     assert_eq!(cloud.files().len(), 1);
+    assert_eq!(cloud.get("p", &format!("{path}/locations")).status, 403);
+    let located = cloud.get("service:p", &format!("{path}/locations")).json();
+    assert!(located[0]["url"].as_str().unwrap().ends_with(&id), "{located}");
+    let late = cloud.json(
+        "p",
+        "POST",
+        &format!("{path}/locations"),
+        &json!({"url": "http://host/x"}),
+    );
+    assert_eq!(late.status, 409);
 }
 
 #[test]

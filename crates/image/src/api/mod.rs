@@ -6,6 +6,7 @@ pub(crate) mod data;
 mod images;
 mod import;
 mod info;
+mod locations;
 mod members;
 mod metadefs;
 pub(crate) mod rules;
@@ -34,6 +35,7 @@ pub(crate) fn routes() -> Routes<Images> {
     schemas::routes(&mut routes);
     info::routes(&mut routes);
     import::routes(&mut routes);
+    locations::routes(&mut routes);
     tasks::routes(&mut routes);
     metadefs::routes(&mut routes);
     cache::routes(&mut routes);

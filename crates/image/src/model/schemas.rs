@@ -14,6 +14,23 @@ static DOCUMENTS: LazyLock<Value> =
 
 /// An image.
 pub static IMAGE: LazyLock<Schema> = LazyLock::new(|| Schema::new(DOCUMENTS["image"].clone()));
+/// A location that is to be added.
+pub static LOCATION: LazyLock<Schema> = LazyLock::new(|| {
+    let validation = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "os_hash_algo": {"type": "string", "maxLength": 64, "enum": ["sha1", "sha256", "sha512", "md5"]},
+            "os_hash_value": {"type": "string", "maxLength": 128},
+        },
+    });
+    let location = json!({
+        "type": "object",
+        "properties": {"url": {"type": "string"}, "validation_data": validation},
+        "required": ["url"],
+    });
+    Schema::new(json!({"name": "location", "properties": {"add_location": location}}))
+});
 /// A task.
 pub static TASK: LazyLock<Schema> = LazyLock::new(|| {
     let mut document = DOCUMENTS["task"].clone();
