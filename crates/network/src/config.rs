@@ -16,7 +16,7 @@ pub struct SegmentRange {
 pub struct VlanRange {
     /// The physical network.
     pub physical_network: String,
-    /// The first VLAN for project networks; 0 where projects get none and administrators may use any.
+    /// The first VLAN that is handed out; 0 for all there are.
     pub first: u32,
     /// The last one.
     pub last: u32,

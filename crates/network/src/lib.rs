@@ -39,8 +39,10 @@ use database::{Database, Migration, Tx};
 use std::sync::Arc;
 
 /// The schema.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { service: "network", version: 1, name: "network", sql: include_str!("../migrations/0001_network.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+        Migration { service: "network", version: 1, name: "network", sql: include_str!("../migrations/0001_network.sql") },
+        Migration { service: "network", version: 2, name: "services", sql: include_str!("../migrations/0002_services.sql") },
+];
 
 /// The Network service.
 pub struct Network {

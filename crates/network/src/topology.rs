@@ -26,17 +26,26 @@ pub struct Reach {
 pub struct Nodes {
     tunnels: HashMap<String, Option<IpAddr>>,
     mappings: BTreeMap<String, Value>,
+    /// Where routers' gateways are by an administrator's or the scheduler's choice.
+    chosen: HashMap<String, String>,
 }
 
 impl Nodes {
     /// Reads them.
     pub fn load(cx: &mut Cx<'_, '_>) -> Result<Nodes> {
-        let mut nodes = Nodes { tunnels: HashMap::new(), mappings: BTreeMap::new() };
+        let mut nodes = Nodes { tunnels: HashMap::new(), mappings: BTreeMap::new(), chosen: HashMap::new() };
         for row in cx.tx.query("SELECT hostname, tunnel_ip, bridge_mappings FROM network_nodes ORDER BY hostname", &[])? {
             let host: String = row.get(0)?;
             let tunnel: Option<String> = row.get(1)?;
             nodes.tunnels.insert(host.clone(), tunnel.and_then(|t| t.parse().ok()));
             nodes.mappings.insert(host, row.get(2)?);
+        }
+        // With one node there is nothing to choose.
+        if nodes.mappings.len() > 1 {
+            let sql = "SELECT b.object_id, a.host FROM agent_bindings b JOIN agents a ON a.id = b.agent_id WHERE a.agent_type = 'L3 agent'";
+            for row in cx.tx.query(sql, &[])? {
+                nodes.chosen.insert(row.get(0)?, row.get(1)?);
+            }
         }
         Ok(nodes)
     }
@@ -54,10 +63,16 @@ impl Nodes {
         }
     }
 
-    /// The node that has a router's gateway: of those that reach the physical network the one with the highest hash, so that a
+    /// The node that has a router's gateway: the chosen one, if it reaches the physical network; else of those that reach the physical network the one with the highest hash, so that a
     /// node that comes or goes moves as few gateways as possible.
     fn gateway_host(&self, router: &str, physical: Option<&str>) -> Option<&str> {
-        let able = self.mappings.iter().filter(|(_, m)| physical.is_none_or(|p| m.get(p).is_some()));
+        let reaches = |m: &Value| physical.is_none_or(|p| m.get(p).is_some());
+        if let Some(host) = self.chosen.get(router)
+            && self.mappings.get(host).is_some_and(reaches)
+        {
+            return Some(host);
+        }
+        let able = self.mappings.iter().filter(|(_, m)| reaches(m));
         let weight = |host: &str| {
             let bytes = router.bytes().chain(host.bytes());
             bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))

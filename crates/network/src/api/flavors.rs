@@ -46,7 +46,7 @@ const PROFILES: &[Attribute] = attributes![plain;
 
 fn service_type(value: &Value) -> check::Verdict {
     match value.as_str() {
-        Some("L3_ROUTER_NAT" | "QOS" | "METERING" | "CORE") => Ok(None),
+        Some("CORE" | "L3_ROUTER_NAT" | "FLAVORS" | "METERING" | "QOS" | "TAG" | "trunk" | "NETWORK_SEGMENT_RANGE" | "LOGGING_API") => Ok(None),
         _ => Err(Error::InvalidServiceType { service_type: show(value) }),
     }
 }

@@ -211,14 +211,17 @@ fn touch(cx: &mut Cx<'_, '_>, router: Option<&str>) {
 }
 
 fn update(cx: &mut Cx<'_, '_>, old: &Item, mut body: Body) -> Result<()> {
-    super::qos::check_policy(cx, body.get("qos_policy_id"))?;
+    super::qos::check_change(cx, old, &body)?;
     let given = |body: &Body, name: &str| body.get(name).is_some_and(|v| !v.is_null());
     if given(&body, "fixed_ip_address") && !given(&body, "port_id") {
         return Err(bad("fixed_ip_address cannot be specified without a port_id"));
     }
     let external = old.text("floating_network_id").to_string();
     let current = old.get("port_id").clone();
-    let reassociates = body.contains_key("port_id") || body.contains_key("router_id");
+    if body.is_empty() {
+        // An update of nothing once was the way to disassociate, and still is.
+        body.insert("port_id".into(), Value::Null);
+    }
     if !body.contains_key("port_id") && !current.is_null() {
         // Without a word on the port, upstream takes the one it has, and then the port's only address.
         let only = body.keys().all(|k| matches!(k.as_str(), "description" | "qos_policy_id"));
@@ -226,7 +229,7 @@ fn update(cx: &mut Cx<'_, '_>, old: &Item, mut body: Body) -> Result<()> {
             body.insert("port_id".into(), current.clone());
         }
     }
-    if reassociates || body.contains_key("port_id") {
+    if body.contains_key("port_id") || body.contains_key("router_id") {
         super::port_forwardings::check_associable(cx, old, &body)?;
         let association = associate(cx, &body, old.text("project_id"), &external)?;
         check_free(cx, &association, old.id(), old.text("floating_ip_address"), &external)?;

@@ -12,6 +12,8 @@ mod extensions;
 mod flavors;
 pub(crate) mod floatingips;
 mod list;
+mod logging;
+mod metering;
 pub(crate) mod networks;
 pub(crate) mod port_changes;
 mod port_forwardings;
@@ -22,7 +24,9 @@ mod quotas;
 mod rbac;
 pub(crate) mod router_interfaces;
 pub(crate) mod routers;
+mod schedulers;
 pub(crate) mod security_groups;
+mod segment_ranges;
 mod segments;
 mod subnetpools;
 pub(crate) mod subnets;
@@ -56,6 +60,10 @@ pub fn routes() -> Routes<Network> {
         &trunks::TRUNK,
         &flavors::FLAVOR,
         &flavors::SERVICE_PROFILE,
+        &metering::LABEL,
+        &metering::RULE,
+        &segment_ranges::RANGE,
+        &logging::LOG,
     ] {
         controller::mount(&mut routes, resource);
     }
@@ -80,12 +88,14 @@ pub fn routes() -> Routes<Network> {
     routes.get("/v2.0/quotas/{id}/details.json", quotas::details);
     routes.get("/v2.0/auto-allocated-topology/{id}", auto_allocated::show);
     routes.delete("/v2.0/auto-allocated-topology/{id}", auto_allocated::delete);
+    routes.get("/v2.0/log/loggable-resources", logging::loggable);
     routes.get("/v2.0/extensions", extensions::index);
     routes.get("/v2.0/extensions/{id}", extensions::show);
     routes.get("/v2.0/service-providers", extensions::service_providers);
     qos_rules::mount(&mut routes);
     trunks::mount(&mut routes);
     flavors::mount(&mut routes);
+    schedulers::mount(&mut routes);
     tag_routes(&mut routes);
     routes
 }
@@ -108,6 +118,7 @@ fn tag_routes(routes: &mut Routes<Network>) {
         "qos/policies" => &qos::POLICY;
         "policies" => &qos::POLICY;
         "trunks" => &trunks::TRUNK;
+        "network_segment_ranges" => &segment_ranges::RANGE;
     }
 }
 

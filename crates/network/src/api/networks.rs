@@ -195,6 +195,10 @@ fn create(cx: &mut Cx<'_, '_>, mut body: Body) -> Result<String> {
     super::security_groups::ensure_default(cx, &project)?;
     super::agents::check_zones(cx, body.get("availability_zone_hints"))?;
     super::qos::check_policy(cx, body.get("qos_policy_id"))?;
+    if body.get("qos_policy_id").is_none_or(Value::is_null) {
+        let default = super::qos::default_policy(cx, &project)?;
+        body.insert("qos_policy_id".into(), json!(default));
+    }
     let mut got = Vec::new();
     for wish in wishes(cx, &body)? {
         got.push(segments::reserve(cx, &wish)?);
@@ -253,7 +257,7 @@ fn update(cx: &mut Cx<'_, '_>, old: &Item, body: Body) -> Result<()> {
         renumber(cx, old, new)?;
         touched = true;
     }
-    super::qos::check_policy(cx, body.get("qos_policy_id"))?;
+    super::qos::check_change(cx, old, &body)?;
     if let Some(mtu) = body.get("mtu").and_then(Value::as_i64) {
         touched |= check_mtu(cx, old, mtu)?;
     }
@@ -386,6 +390,7 @@ fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
     }
     cx.tx.execute("DELETE FROM auto_allocated_topologies WHERE network_id = ?1", &params![&id])?;
     cx.tx.execute("DELETE FROM rbac_policies WHERE object_type = 'network' AND object_id = ?1", &params![&id])?;
+    super::schedulers::forget(cx, &id)?;
     let rows = cx.tx.query("SELECT network_type, physical_network, segmentation_id FROM network_segments WHERE network_id = ?1", &params![&id])?;
     item::delete(cx, old)?;
     for row in rows {

@@ -138,7 +138,7 @@ pub fn update(cx: &mut Cx<'_, '_>, old: &Item, mut body: Body) -> Result<()> {
     if body.contains_key("device_owner") || device != old.text("device_id") {
         check_owner(cx, &owner, &device, &project)?;
     }
-    super::qos::check_policy(cx, body.get("qos_policy_id"))?;
+    super::qos::check_change(cx, old, &body)?;
     let mac = body.get("mac_address").and_then(Value::as_str).unwrap_or(old.text("mac_address")).to_string();
     let mut dropped = Vec::new();
     if mac != old.text("mac_address") {

@@ -332,6 +332,7 @@ pub fn remove(cx: &mut Cx<'_, '_>, id: &str) -> Result<()> {
     for group in groups {
         cx.tx.changed("security_group", &group);
     }
+    super::logging::forget(cx, id)?;
     crate::store::tags::forget(cx, id)?;
     cx.tx.execute("DELETE FROM ports WHERE id = ?1", &params![id])?;
     cx.tx.changed("port", id);

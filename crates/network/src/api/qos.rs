@@ -116,6 +116,26 @@ pub fn check_policy(cx: &mut Cx<'_, '_>, id: Option<&Value>) -> Result<()> {
     item::get(cx, &POLICY, &id).map(|_| ())
 }
 
+/// The policy that networks of a project have unless they name another.
+pub fn default_policy(cx: &mut Cx<'_, '_>, project: &str) -> Result<Option<String>> {
+    Ok(cx.tx.scalar("SELECT id FROM qos_policies WHERE project_id = ?1 AND is_default = 1", &params![project])?)
+}
+
+/// A network, port or floating IP gets another policy, or none: the new one must be there, and the old one the caller's to take away.
+pub fn check_change(cx: &mut Cx<'_, '_>, old: &Item, body: &Body) -> Result<()> {
+    let Some(new) = body.get("qos_policy_id") else { return Ok(()) };
+    let current = old.get("qos_policy_id");
+    if current == new {
+        return Ok(());
+    }
+    if let Some(current) = current.as_str()
+        && item::find(cx, &POLICY, current)?.is_none()
+    {
+        return Err(Error::PolicyRemoveAuthorizationError { policy_id: current.into() });
+    }
+    check_policy(cx, Some(new))
+}
+
 /// Everything that follows a policy looks different to its nodes.
 pub fn changed(cx: &mut Cx<'_, '_>, id: &str) -> Result<()> {
     let sql = "SELECT p.id FROM ports p JOIN networks n ON n.id = p.network_id WHERE p.qos_policy_id = ?1 OR (p.qos_policy_id IS NULL AND n.qos_policy_id = ?1)";

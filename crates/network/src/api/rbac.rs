@@ -31,8 +31,8 @@ const ATTRIBUTES: &[Attribute] = attributes![plain;
     PROJECT, TENANT,
     a("object_type", "CVFP").or(Initial::Null).to(object_type).text(),
     a("object_id", "CVFP").is(Check::Uuid).text(),
-    a("target_tenant", "CUVFP").or(Initial::Unset).is(Check::Rule(target)).at("target_project", Kind::Text),
-    a("target_project", "CUVFP").or(Initial::Unset).is(Check::Rule(target)).text(),
+    a("target_tenant", "CUVFP").is(Check::Rule(target)).at("target_project", Kind::Text),
+    a("target_project", "").text(),
     a("action", "CVFP").is(Check::Text(255)).text(),
 ];
 

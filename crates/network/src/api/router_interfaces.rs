@@ -86,6 +86,7 @@ pub fn attach(cx: &mut Cx<'_, '_>, router: &Item, given: &Map<String, Value>) ->
         (None, None) => return Err(bad("Either subnet_id or port_id must be specified")),
     };
     item::bump(cx, &ROUTER, router.id())?;
+    super::schedulers::router_wants_agent(cx, router.id())?;
     Ok(answer(router, &port, &subnets, subnets.last()))
 }
 

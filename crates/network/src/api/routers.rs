@@ -254,6 +254,7 @@ fn set_gateway(cx: &mut Cx<'_, '_>, id: &str, info: Option<&Map<String, Value>>)
         cx.tx.execute("UPDATE routers SET gw_port_id = ?2 WHERE id = ?1", &params![id, &port])?;
         let sql = "INSERT INTO router_ports (port_id, router_id, port_type) VALUES (?1, ?2, 'network:router_gateway')";
         cx.tx.execute(sql, &params![&port, id])?;
+        super::schedulers::router_wants_agent(cx, id)?;
         changed = true;
     }
     item::changed(cx, &ROUTER, id);
@@ -286,6 +287,7 @@ fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
     for port in cx.tx.column::<String>("SELECT port_id FROM router_ports WHERE router_id = ?1", &params![old.id()])? {
         ports::remove(cx, &port)?;
     }
+    super::schedulers::forget(cx, old.id())?;
     cx.tx.execute("UPDATE auto_allocated_topologies SET router_id = NULL WHERE router_id = ?1", &params![old.id()])?;
     item::delete(cx, old)
 }

@@ -178,7 +178,7 @@ pub fn ensure_template(cx: &mut Cx<'_, '_>) -> Result<()> {
                 ("direction", json!(direction)),
                 ("ethertype", json!(ethertype)),
                 ("remote_group_id", remote),
-                ("description", json!("")),
+                ("description", json!(format!("Legacy default SG rule for {direction} traffic"))),
                 ("used_in_default_sg", json!(true)),
                 ("used_in_non_default_sg", json!(non_default)),
             ] {
@@ -273,6 +273,7 @@ fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
     for group in cx.tx.column::<String>(referring, &params![old.id()])? {
         cx.tx.changed("security_group", &group);
     }
+    super::logging::forget(cx, old.id())?;
     cx.tx.execute("DELETE FROM rbac_policies WHERE object_type = 'security_group' AND object_id = ?1", &params![old.id()])?;
     item::delete(cx, old)
 }

@@ -344,6 +344,9 @@ fn create(cx: &mut Cx<'_, '_>, mut body: Body) -> Result<String> {
     item::insert(cx, &SUBNET, &id, &body, &[])?;
     ipam::rebuild(cx, &id, v6, &pools)?;
     item::bump(cx, &NETWORK, &network_id)?;
+    if body.get("enable_dhcp") == Some(&json!(true)) {
+        super::schedulers::network_wants_dhcp(cx, &network_id)?;
+    }
     if network.is("router:external") {
         super::routers::subnet_added(cx, &network_id, &id, version)?;
     }

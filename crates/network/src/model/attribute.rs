@@ -195,6 +195,8 @@ pub enum Sight {
     Port,
     /// The owner of its security group.
     GroupRule,
+    /// Its project, and everyone where it says that it is shared.
+    MeteringLabel,
     /// Everyone whom the policy lets.
     Everyone,
 }

@@ -152,6 +152,9 @@ pub fn select(cx: &Cx<'_, '_>, resource: &'static Resource) -> Select {
         Sight::Owner => {
             select.filter("t.project_id = ?", &params![project]);
         }
+        Sight::MeteringLabel => {
+            select.filter("(t.project_id = ? OR t.shared = 1)", &params![project]);
+        }
         Sight::Shared(kind) => {
             // A network that is external for a project is seen by it as well.
             let actions = if kind == "network" { "('access_as_shared', 'access_as_external')" } else { "('access_as_shared')" };

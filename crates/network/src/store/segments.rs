@@ -22,8 +22,9 @@ pub fn configure(cx: &mut Cx<'_, '_>) -> Result<()> {
     for (kind, range) in [("vxlan", &config.vxlan_range), ("gre", &config.gre_range), ("geneve", &config.geneve_range)] {
         wanted.push((kind, String::new(), range.first.into(), range.last.into()));
     }
-    for vlan in config.vlan_ranges.iter().filter(|v| v.first > 0) {
-        wanted.push(("vlan", vlan.physical_network.clone(), vlan.first.into(), vlan.last.into()));
+    for vlan in &config.vlan_ranges {
+        let (first, last) = if vlan.first == 0 { (1, 4094) } else { (vlan.first, vlan.last) };
+        wanted.push(("vlan", vlan.physical_network.clone(), first.into(), last.into()));
     }
     let rows = cx.tx.query(
         "SELECT id, network_type, COALESCE(physical_network, ''), minimum, maximum FROM network_segment_ranges WHERE is_default = 1",
