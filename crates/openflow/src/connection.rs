@@ -1,10 +1,11 @@
 //! A switch at the other end of a stream: requests that await their answers, and what the switch says unasked.
 
+use crate::decode::{decode, frame_len};
 use crate::error::SwitchError;
 use crate::flow::{Group, Meter};
 use crate::message::{
-    BundleKind, Change, FlowStats, MAX_MESSAGE, Message, MeterCommand, PacketIn, PacketOut, PortDesc, VERSION, decode,
-    encode, encode_bundle_add, frame_len,
+    BundleKind, Change, FlowStats, MAX_MESSAGE, Message, MeterCommand, PacketIn, PacketOut, PortDesc, VERSION, encode,
+    encode_bundle_add,
 };
 use crate::wire::DecodeError;
 use std::collections::BTreeMap;

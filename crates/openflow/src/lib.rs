@@ -6,6 +6,7 @@
 mod action;
 mod action_wire;
 mod connection;
+mod decode;
 mod error;
 mod field;
 mod flow;
@@ -14,11 +15,11 @@ mod wire;
 
 pub use action::{Action, Controller, Ct, Nat, NatRange, Zone, port, reason};
 pub use connection::{BundleError, Connection, ConnectionError, Event};
+pub use decode::{decode, frame_len};
 pub use error::SwitchError;
 pub use field::{Field, FieldValue, Mac, MatchField, NotAMac, Subfield};
 pub use flow::{Bucket, Flow, FlowKey, Group, GroupType, Match, Meter, ct_state, eth_type, ip_proto, port_masks};
 pub use message::{
-    BundleKind, Change, FlowStats, Message, MeterCommand, PacketIn, PacketOut, PortDesc, VERSION, decode, encode,
-    frame_len,
+    BundleKind, Change, FlowStats, Message, MeterCommand, PacketIn, PacketOut, PortDesc, VERSION, encode,
 };
 pub use wire::DecodeError;
