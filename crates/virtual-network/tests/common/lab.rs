@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use openflow::{Connection, Event};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -309,22 +309,35 @@ impl Lab {
 
     /// Whether the switch holds what it should, as it writes it itself.
     pub fn check_flows(&self) {
-        let shared = self.shared.lock().unwrap();
-        let wanted = shared.compiler.flows();
-        for (bridge, connection) in &shared.connections {
-            let held = self.runtime.block_on(connection.flows()).unwrap();
-            let mut held: Vec<String> = held
-                .into_iter()
-                .map(|f| {
-                    let (matches, actions) = (f.matches.unwrap(), f.actions.unwrap());
-                    openflow::Flow::new(f.table, f.priority, matches, actions).to_string()
-                })
-                .collect();
-            let mut wanted: Vec<String> = wanted[bridge].iter().map(|f| f.canonical().to_string()).collect();
-            held.sort();
-            wanted.sort();
-            assert_eq!(held, wanted, "{bridge}");
+        let mut tries = 0;
+        while let Err(difference) = self.compare() {
+            // A neighbour may have become known in between.
+            tries += 1;
+            assert!(tries < 10, "{difference}");
         }
+    }
+
+    fn compare(&self) -> Result<(), String> {
+        // Not under the lock: the one who answers packets may want it, and has the connection's only thread.
+        let (wanted, connections) = {
+            let shared = self.shared.lock().unwrap();
+            (shared.compiler.flows(), shared.connections.clone())
+        };
+        for (bridge, connection) in &connections {
+            let held = self.runtime.block_on(connection.flows()).unwrap();
+            let read = |f: openflow::FlowStats| {
+                let (matches, actions) = (f.matches.unwrap(), f.actions.unwrap());
+                openflow::Flow::new(f.table, f.priority, matches, actions).to_string()
+            };
+            let held: BTreeSet<String> = held.into_iter().map(read).collect();
+            let wanted: BTreeSet<String> = wanted[bridge].iter().map(|f| f.canonical().to_string()).collect();
+            if held != wanted {
+                let missing: Vec<_> = wanted.difference(&held).collect();
+                let extra: Vec<_> = held.difference(&wanted).collect();
+                return Err(format!("{bridge}: missing {missing:#?}, extra {extra:#?}"));
+            }
+        }
+        Ok(())
     }
 
     fn veth(&mut self, short: &str, bridge: &str, mac: MacAddress) {
