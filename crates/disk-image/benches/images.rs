@@ -1,5 +1,7 @@
 //! `cargo bench -p disk-image`: what inspecting costs an upload, and a config drive a boot.
 
+#![allow(missing_docs)]
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use disk_image::config_drive;
 use disk_image::inspect::Inspector;
@@ -34,7 +36,9 @@ fn drive(criterion: &mut Criterion) {
         ("openstack/2018-08-27/meta_data.json".to_owned(), vec![b'm'; 1500]),
         ("ec2/latest/meta-data.json".to_owned(), vec![b'e'; 500]),
     ]);
-    criterion.bench_function("config drive", |bencher| bencher.iter(|| config_drive::build(black_box(&files))));
+    criterion.bench_function("config drive", |bencher| {
+        bencher.iter(|| config_drive::build(black_box(&files)))
+    });
 }
 
 criterion_group!(benches, inspect, drive);
