@@ -82,7 +82,7 @@ impl Folder {
         use std::os::unix::fs::OpenOptionsExt;
         // The name is unique, so that an upload that was overtaken by deletion never writes into another's file.
         let path = self.file(
-            &format!("{id}"),
+            id,
             Some(&format!("{}.{PARTIAL}", uuid::Uuid::new_v4().simple())),
         )?;
         let file = OpenOptions::new()
