@@ -29,7 +29,10 @@ struct State {
     want: Option<Program>,
     /// The switch is known to hold what is wanted.
     synced: bool,
+    /// Not tried again until the next verification: what they lacked may be there then.
     refused: HashSet<Flow>,
+    /// Those whose refusal has been logged.
+    complained: HashSet<Flow>,
     /// Actions that the switch reported in place of ours, and which were then put right.
     suspects: HashMap<Key, Vec<Action>>,
     accepted: Accepted,
@@ -103,6 +106,7 @@ impl Bridge {
             _ => Difference::default(),
         };
         state.refused.retain(|f| program.flows.contains(f));
+        state.complained.retain(|f| program.flows.contains(f));
         state.want = Some(program);
         self.change(&mut state, change).await
     }
@@ -114,6 +118,7 @@ impl Bridge {
         let (gone, come) = want.update(remove, add);
         for f in &gone {
             state.refused.remove(f);
+            state.complained.remove(f);
         }
         let change = delta(&gone, &come);
         self.change(&mut state, change).await
@@ -158,6 +163,7 @@ impl Bridge {
         let mut state = self.state.lock().await;
         self.connection()?;
         state.want.as_ref()?;
+        state.refused.clear();
         let start = Instant::now();
         match self.bring_up_to_date(&mut state).await {
             Ok(a) if a.added + a.removed > 0 => {
@@ -232,15 +238,30 @@ impl Bridge {
                     list.dedup_by_key(|l| l.0);
                     for (index, error) in list {
                         let change = bundle.remove(index);
-                        tracing::error!(bridge = self.name, change = ?change, "the switch refused a change: {error}");
-                        if let Change::Add(flow) = change {
+                        let mut again = false;
+                        if let Change::Add(flow) = &change {
                             applied.added -= 1;
                             // Remembered as it was asked for, not in its canonical form.
+                            let same = |f: &&Flow| f.table == flow.table && f.canonical() == *flow;
                             let asked = state
                                 .want
                                 .as_ref()
-                                .and_then(|w| w.flows.iter().find(|f| f.canonical() == flow));
-                            state.refused.insert(asked.unwrap_or(&flow).clone());
+                                .and_then(|w| w.flows.iter().find(same))
+                                .unwrap_or(flow)
+                                .clone();
+                            again = !state.complained.insert(asked.clone());
+                            state.refused.insert(asked);
+                        }
+                        if again {
+                            tracing::debug!(
+                                bridge = self.name,
+                                ?change,
+                                "the switch still refuses a change: {error}"
+                            );
+                        } else {
+                            tracing::error!(bridge = self.name, ?change, "the switch refused a change: {error}");
+                        }
+                        if let Change::Add(flow) = change {
                             applied.refused.push((flow, error.to_string()));
                         }
                     }
