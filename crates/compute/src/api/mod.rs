@@ -16,6 +16,7 @@ mod quotas;
 mod server_create;
 mod server_groups;
 mod server_list;
+mod server_moves;
 mod server_parts;
 mod server_power;
 mod server_rebuild;
@@ -41,6 +42,7 @@ pub(crate) fn routes() -> api::Routes<Compute> {
         server_list::add,
         server_create::add,
         server_power::add,
+        server_moves::add,
         server_rebuild::add,
         server_parts::add,
         interfaces::add,
@@ -62,6 +64,12 @@ pub(crate) fn routes() -> api::Routes<Compute> {
 
 /// Older spellings of a path: the API's root `/v2`, and the project's id after the root.
 pub(crate) fn rewrite(path: &str) -> Option<String> {
+    // Only the root has a slash at its end; elsewhere an id is missing.
+    let is_root = path.trim_matches('/').split('/').count() == 1;
+    if path.ends_with('/') && !is_root {
+        let ids_project = rewrite(path.trim_end_matches('/')).is_some_and(|root| root == "/v2.1/");
+        return Some(if ids_project { "/v2.1/" } else { "/nowhere" }.into());
+    }
     let (root, rest) = match path.strip_prefix("/v2.1/") {
         Some(rest) => ("/v2.1", rest),
         None => ("/v2", path.strip_prefix("/v2/")?),
@@ -88,5 +96,7 @@ mod tests {
         assert_eq!(rewrite("/v2/servers").as_deref(), Some("/v2.1/servers"));
         assert_eq!(rewrite("/v2.1/servers"), None);
         assert_eq!(rewrite("/v2/"), None);
+        assert_eq!(rewrite(&format!("/v2.1/{project}/")).as_deref(), Some("/v2.1/"));
+        assert_eq!(rewrite("/v2.1/os-simple-tenant-usage/").as_deref(), Some("/nowhere"));
     }
 }

@@ -11,7 +11,7 @@ use super::servers::located;
 use crate::Compute;
 use crate::call::{Call, Result, Table};
 use crate::model::encoding::{
-    decode_base64, generate_password, json_bool, json_int, reservation_id, sanitize_hostname,
+    canonical_address, decode_base64, generate_password, json_bool, json_int, reservation_id, sanitize_hostname,
 };
 use crate::model::flavor::Flavor;
 use crate::model::server::Server;
@@ -92,7 +92,12 @@ impl Plan {
             None if has_mapping => None,
             None => return Err(Error::bad_request("Missing imageRef attribute")),
         };
-        let nics = requested_nics(&body["networks"])?;
+        let mut nics = requested_nics(&body["networks"])?;
+        if body["networks"] == "auto"
+            && let Some(network_id) = c.auto_allocate(call)?
+        {
+            nics = Some(vec![RequestedNic { network_id: Some(network_id), ..RequestedNic::default() }]);
+        }
         if nics.as_ref().is_some_and(|n| !n.is_empty()) {
             c.allow_own(call, "os_compute_api:servers:create:attach_network")?;
         }
@@ -150,8 +155,8 @@ impl Plan {
             },
             trusted_certs: trusted_certs.map(|c| Value::Array(c.clone())),
             hints,
-            access_ip_v4: text(&body["accessIPv4"]).filter(|a| !a.is_empty()),
-            access_ip_v6: text(&body["accessIPv6"]).filter(|a| !a.is_empty()),
+            access_ip_v4: canonical_address(&body["accessIPv4"]),
+            access_ip_v6: canonical_address(&body["accessIPv6"]),
             auto_disk_config: text(&body["OS-DCF:diskConfig"]).map(|d| d == "AUTO"),
             personality: files.collect(),
             name,

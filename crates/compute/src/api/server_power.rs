@@ -19,8 +19,6 @@ pub(super) fn add(table: &mut Table) {
         .action(ACTION, "reboot", all, reboot)
         .action(ACTION, "pause", all, pause)
         .action(ACTION, "unpause", all, unpause)
-        .action(ACTION, "suspend", all, suspend)
-        .action(ACTION, "resume", all, resume)
         .action(ACTION, "lock", all, lock)
         .action(ACTION, "unlock", all, unlock)
         .action(ACTION, "os-resetState", all, reset_state)
@@ -91,18 +89,6 @@ fn unpause(c: &Compute, call: &Call) -> Result {
     let step =
         Step { rule: "os_compute_api:os-pause-server:unpause", action: Action::UNPAUSE, log: "unpause", event: "compute_unpause_instance" };
     power(c, call, &step, "running", "unpausing")
-}
-
-fn suspend(c: &Compute, call: &Call) -> Result {
-    let step =
-        Step { rule: "os_compute_api:os-suspend-server:suspend", action: Action::SUSPEND, log: "suspend", event: "compute_suspend_instance" };
-    power(c, call, &step, "suspended", "suspending")
-}
-
-fn resume(c: &Compute, call: &Call) -> Result {
-    let step =
-        Step { rule: "os_compute_api:os-suspend-server:resume", action: Action::RESUME, log: "resume", event: "compute_resume_instance" };
-    power(c, call, &step, "running", "resuming")
 }
 
 fn reboot(c: &Compute, call: &Call) -> Result {

@@ -18,7 +18,7 @@ use super::server_power::{finished, has_host};
 use super::servers::located;
 use crate::Compute;
 use crate::call::{Call, NEWEST, Result, Table, accepted, no_content};
-use crate::model::encoding::generate_password;
+use crate::model::encoding::{canonical_address, generate_password};
 use crate::model::flavor::{Flavor, resources};
 use crate::model::server::{HostStatusShown, Server, Shown};
 use crate::model::state::{self, Action};
@@ -71,8 +71,8 @@ fn rebuild(c: &Compute, call: &Call) -> Result {
             server.description = text("description");
         }
         for (key, slot) in [("accessIPv4", &mut server.access_ip_v4), ("accessIPv6", &mut server.access_ip_v6)] {
-            if wanted.get(key).is_some() {
-                *slot = text(key).filter(|a| !a.is_empty());
+            if let Some(address) = wanted.get(key) {
+                *slot = canonical_address(address);
             }
         }
         if let Some(metadata) = wanted["metadata"].as_object() {
@@ -214,6 +214,9 @@ fn resize(c: &Compute, call: &Call) -> Result {
         };
         moves::record(tx, &step, database::now())?;
         server.saved["old_flavor"] = old;
+        if let Some(config) = call.body["resize"]["OS-DCF:diskConfig"].as_str() {
+            server.auto_disk_config = config == "AUTO";
+        }
         change_flavor(c, tx, &mut server, &embedded)?;
         server.progress = 0;
         server.task_state = Some("resize_prep".into());

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Compute;
 use crate::call::{Call, Result, Table, no_content, ok};
+use crate::model::encoding::canonical_address;
 use crate::model::server::{HostStatusShown, Server, Shown, Surroundings, view};
 use crate::model::state::{self, Action, invalid_state};
 use crate::store::{actions, consoles, groups, hosts, servers};
@@ -284,10 +285,10 @@ fn update(c: &Compute, call: &Call) -> Result {
             c.neighbours.ports.rename(tx, &server.id, &server.hostname)?;
         }
         if let Some(address) = wanted.get("accessIPv4") {
-            server.access_ip_v4 = address.as_str().filter(|a| !a.is_empty()).map(str::to_owned);
+            server.access_ip_v4 = canonical_address(address);
         }
         if let Some(address) = wanted.get("accessIPv6") {
-            server.access_ip_v6 = address.as_str().filter(|a| !a.is_empty()).map(str::to_owned);
+            server.access_ip_v6 = canonical_address(address);
         }
         if let Some(config) = text("OS-DCF:diskConfig") {
             server.auto_disk_config = config == "AUTO";

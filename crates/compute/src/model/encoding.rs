@@ -83,6 +83,11 @@ pub fn not_a_bool(text: &str) -> String {
     format!("Unrecognized value '{text}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', 'off', 'on', 't', 'true', 'y', 'yes'")
 }
 
+/// An IP address in its shortest spelling, as the API shows it; `None` for what is empty or none.
+pub fn canonical_address(value: &serde_json::Value) -> Option<String> {
+    value.as_str()?.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_string())
+}
+
 /// A JSON number, or a string that is one, as schemas of Compute accept them.
 pub fn json_int(value: &serde_json::Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i64)).or_else(|| value.as_str()?.trim().parse().ok())

@@ -68,6 +68,22 @@ fn network(c: &Compute, call: &Call, whole: bool) -> Result {
     ok(json!({"network": network_view(call, &found["network"], whole)}))
 }
 
+impl Compute {
+    /// For `networks: auto` of a project without any network: the one that Networking makes for it.
+    pub(in crate::api) fn auto_allocate(&self, call: &Call) -> Result<Option<String>> {
+        let networks = self.network_ok(call, Method::GET, "/v2.0/networks?admin_state_up=True", None)?;
+        let usable = |n: &Value| (n["project_id"] == call.project() || n["shared"] == true) && n["router:external"] != true;
+        if networks["networks"].as_array().is_some_and(|all| all.iter().any(usable)) {
+            return Ok(None);
+        }
+        let path = format!("/v2.0/auto-allocated-topology/{}", call.project());
+        let made = self.network_ok(call, Method::GET, &path, None).map_err(|_| {
+            Error::bad_request(format!("Unable to automatically allocate a network for project {}", call.project()))
+        })?;
+        Ok(made["auto_allocated_topology"]["id"].as_str().map(str::to_owned))
+    }
+}
+
 fn external(c: &Compute, call: &Call) -> Result<Vec<(String, String)>> {
     let body = c.network_ok(call, Method::GET, "/v2.0/networks?router:external=True", None)?;
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
