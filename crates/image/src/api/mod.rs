@@ -112,3 +112,81 @@ fn page_query(request: &Request) -> Vec<(String, String)> {
     }
     pairs
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use api::{AuthFailure, Authenticator, Context, Service};
+
+    use super::*;
+
+    /// Knows one token, whose user has no role anywhere.
+    struct Stranger;
+
+    impl Authenticator for Stranger {
+        fn authenticate(&self, token: &str) -> std::result::Result<Arc<Context>, AuthFailure> {
+            let mut context = Context::internal_for("stranger");
+            context.credentials.roles.clear();
+            context.credentials.is_admin = false;
+            if token == "stranger" {
+                Ok(Arc::new(context))
+            } else {
+                Err(AuthFailure::Invalid)
+            }
+        }
+    }
+
+    fn status(service: &Service, method: &api::Method, path: &str, token: Option<&str>) -> u16 {
+        let mut headers = api::HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        if let Some(token) = token {
+            headers.insert("x-auth-token", token.parse().unwrap());
+        }
+        let path = path.replace('{', "").replace('}', "");
+        let mut request = Service::head(method.clone(), &path, "", headers, "http://host".into(), None);
+        if matches!(*method, api::Method::POST | api::Method::PUT | api::Method::PATCH) {
+            request.body = "{}".into();
+        }
+        service.call(request).status.as_u16()
+    }
+
+    #[test]
+    fn every_operation_asks_who_and_lets_no_stranger_do_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = database::Database::temporary().unwrap();
+        database.migrate(&[crate::MIGRATIONS]).unwrap();
+        let config = crate::Config {
+            folder: folder.path().to_owned(),
+            ..crate::Config::default()
+        };
+        let service = Images::new(database, config, None)
+            .unwrap()
+            .service(Arc::new(Stranger), "http://identity");
+        // What is open to everybody with a token, or answers before it asks what for.
+        let open = ["/v2/schemas", "/v2/info"];
+        for (method, path, public) in routes().list() {
+            if public {
+                assert!(
+                    ["/", "/versions", "/{*path}"].contains(&path),
+                    "{path} is for everybody"
+                );
+                continue;
+            }
+            assert_eq!(
+                status(&service, method, path, None),
+                401,
+                "{method} {path} without a token"
+            );
+            assert_eq!(
+                status(&service, method, path, Some("forged")),
+                401,
+                "{method} {path} with a forged token"
+            );
+            let answer = status(&service, method, path, Some("stranger"));
+            let refused = matches!(answer, 400 | 403 | 404 | 415 | 501);
+            let fine = open.iter().any(|prefix| path.starts_with(prefix)) && *method == api::Method::GET;
+            assert!(refused || fine, "{method} {path} as a stranger: {answer}");
+        }
+    }
+}

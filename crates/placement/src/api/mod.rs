@@ -172,3 +172,76 @@ fn integer(value: &Value) -> i64 {
         .or_else(|| value.as_f64().map(|float| float as i64))
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use api::{AuthFailure, Authenticator, Context, Service};
+
+    use super::*;
+
+    /// Knows one token, whose user has no role anywhere.
+    struct Stranger;
+
+    impl Authenticator for Stranger {
+        fn authenticate(&self, token: &str) -> std::result::Result<Arc<Context>, AuthFailure> {
+            let mut context = Context::internal_for("stranger");
+            context.credentials.roles.clear();
+            context.credentials.is_admin = false;
+            if token == "stranger" {
+                Ok(Arc::new(context))
+            } else {
+                Err(AuthFailure::Invalid)
+            }
+        }
+    }
+
+    fn status(service: &Service, method: &api::Method, path: &str, token: Option<&str>) -> u16 {
+        let mut headers = api::HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        headers.insert("openstack-api-version", "placement 1.39".parse().unwrap());
+        if let Some(token) = token {
+            headers.insert("x-auth-token", token.parse().unwrap());
+        }
+        let path = path.replace('{', "").replace('}', "");
+        let mut request = Service::head(method.clone(), &path, "", headers, "http://host".into(), None);
+        if matches!(*method, api::Method::POST | api::Method::PUT | api::Method::PATCH) {
+            request.body = "{}".into();
+        }
+        service.call(request).status.as_u16()
+    }
+
+    #[test]
+    fn every_operation_asks_who_and_whether() {
+        let database = database::Database::temporary().unwrap();
+        database.migrate(&[crate::MIGRATIONS]).unwrap();
+        let service = Placement::new(database, None)
+            .unwrap()
+            .service(Arc::new(Stranger), "http://identity");
+        let mut walked = 0;
+        for (method, path, public) in routes().list() {
+            walked += 1;
+            if public {
+                assert_eq!(path, "/", "only the versions are for everybody");
+                continue;
+            }
+            assert_eq!(
+                status(&service, method, path, None),
+                401,
+                "{method} {path} without a token"
+            );
+            assert_eq!(
+                status(&service, method, path, Some("forged")),
+                401,
+                "{method} {path} with a forged token"
+            );
+            assert_eq!(
+                status(&service, method, path, Some("stranger")),
+                403,
+                "{method} {path} as a stranger"
+            );
+        }
+        assert_eq!(walked, 36);
+    }
+}
