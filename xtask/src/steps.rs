@@ -25,6 +25,7 @@ pub const ALL: &[Step] = &[
     Step { name: "fuzz", about: "each fuzz target for some seconds", quick: false, run: fuzz },
     Step { name: "tempest", about: "Tempest's open list against the simulated cloud", quick: false, run: tempest },
     Step { name: "lab", about: "the lab with real guests, switch and packets", quick: false, run: lab },
+    Step { name: "faults", about: "kill -9 of daemons, guests and the switch, then nothing contradicts", quick: false, run: faults },
 ];
 
 fn cargo() -> Command {
@@ -145,6 +146,11 @@ fn simulated() -> Result<Count, String> {
 fn lab() -> Result<Count, String> {
     packages()?;
     pytest("lab")
+}
+
+fn faults() -> Result<Count, String> {
+    packages()?;
+    pytest("faults")
 }
 
 fn tempest() -> Result<Count, String> {

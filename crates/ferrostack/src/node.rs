@@ -13,10 +13,11 @@ use node::{Capacity, NodeConfig, RealNode, SimulatedMachine};
 use node_protocol::controller::NodeServer;
 use node_protocol::link::Transport;
 use node_protocol::node::unix_transport;
+use openflow::{Connection, Field};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -188,14 +189,18 @@ pub async fn purge(config: &Config) -> Vec<String> {
     problems
 }
 
-/// What of guests and taps contradicts the database, a sentence each.
+/// What of guests, taps and flows contradicts the database, a sentence each.
 pub async fn check(config: &Config, db: &Database) -> Result<Vec<String>, Failure> {
     let mut findings = Vec::new();
     let host = node_name(config);
-    let (wanted, ports) = db.read(|tx| {
+    let (wanted, ports, up) = db.read(|tx| {
         let wanted: Vec<(String, Option<bool>)> = compute::store::servers::expected_guests(tx, &host)?;
         let ports: Vec<String> = network::bound_ports(tx, &host)?;
-        Ok::<_, api::Error>((wanted, ports))
+        let up: Vec<String> = tx.column(
+            "SELECT p.id FROM ports p JOIN networks n ON n.id = p.network_id WHERE p.host_id = ?1 AND p.admin_state_up = 1 AND n.admin_state_up = 1",
+            &database::params![host],
+        )?;
+        Ok::<_, api::Error>((wanted, ports, up))
     })?;
     let qemu = Qemu::new(qemu(config)).await?;
     let mut running = BTreeSet::new();
@@ -223,9 +228,14 @@ pub async fn check(config: &Config, db: &Database) -> Result<Vec<String>, Failur
         return Ok(findings);
     }
     let vswitch = ovsdb::Vswitch::connect(ovsdb::Endpoint::Unix(instance.socket())).await?;
-    let plugged: BTreeSet<String> = vswitch.ports(&config.node.integration_bridge).into_iter().map(|p| p.name).filter(|n| n.starts_with("tap")).collect();
-    let expected: BTreeSet<String> =
-        ports.iter().filter_map(|id| Some(node_protocol::objects::tap_name(virtual_network::topology::PortId(id.parse().ok()?)))).collect();
+    let bridge = &config.node.integration_bridge;
+    let switched = vswitch.ports(bridge);
+    let plugged: BTreeSet<String> = switched.iter().map(|p| p.name.clone()).filter(|n| n.starts_with("tap")).collect();
+    let taps_of = |ids: &[String]| -> BTreeSet<String> {
+        ids.iter().filter_map(|id| Some(node_protocol::objects::tap_name(virtual_network::topology::PortId(id.parse().ok()?)))).collect()
+    };
+    let expected = taps_of(&ports);
+    findings.extend(flows(&instance.run_dir.join(format!("{bridge}.mgmt")), &switched, &taps_of(&up)).await?);
     findings.extend(plugged.difference(&expected).map(|tap| format!("{tap} is plugged into the switch, but no port is bound to it")));
     let devices = std::fs::read_dir("/sys/class/net")?.filter_map(|e| e.ok()?.file_name().into_string().ok());
     let taps: BTreeSet<String> = devices.filter(|d| d.starts_with("tap") && d.len() == 14).collect();
@@ -235,6 +245,35 @@ pub async fn check(config: &Config, db: &Database) -> Result<Vec<String>, Failur
         let id = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if !wanted.iter().any(|(w, _)| *w == id) {
             findings.push(format!("the folder {} belongs to no server", folder.display()));
+        }
+    }
+    Ok(findings)
+}
+
+/// What of the integration bridge's flows contradicts its ports: where packets enter, each tap that is up has its flow, and no flow is for a
+/// port that is not there.
+async fn flows(socket: &Path, ports: &[ovsdb::Port], up: &BTreeSet<String>) -> Result<Vec<String>, Failure> {
+    let stream = tokio::net::UnixStream::connect(socket).await.map_err(|e| format!("the switch does not answer on {}: {e}", socket.display()))?;
+    let (connection, _events) = Connection::establish(stream).await?;
+    let real: BTreeSet<u32> = connection.ports().await?.into_iter().map(|p| p.number).collect();
+    let mut classified = BTreeSet::new();
+    for flow in connection.flows().await? {
+        if flow.table != virtual_network::pipeline::table::CLASSIFY {
+            continue;
+        }
+        let from = flow.matches.as_ref().and_then(|m| m.get(Field::InPort)).and_then(|f| u32::try_from(f.value()).ok());
+        classified.extend(from);
+    }
+    connection.close();
+    let mut findings = Vec::new();
+    for number in classified.difference(&real) {
+        findings.push(format!("a flow is for port {number} of the switch, which does not exist"));
+    }
+    for port in ports.iter().filter(|p| up.contains(&p.name)) {
+        match port.ofport {
+            Some(number) if classified.contains(&number) => {}
+            Some(_) => findings.push(format!("{} is plugged into the switch, but no flow lets its packets in", port.name)),
+            None => findings.push(format!("the switch could not open {}: {}", port.name, port.error.as_deref().unwrap_or("it does not say why"))),
         }
     }
     Ok(findings)
