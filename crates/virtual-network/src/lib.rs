@@ -10,7 +10,7 @@
 //! 3. Give every packet-in of the integration bridge to [`Responder::respond`], and call [`Responder::tick`] once a
 //!    second: send the packets it returns, and put its neighbours into [`Compiler::set_neighbor`], whose difference is applied as
 //!    any other.
-//! 4. After changes are applied send what [`Responder::announce`] returns (gratuitous ARP for what moved here), and every
+//! 4. After changes are applied send what [`Responder::announce`] returns (gratuitous ARP for what moved here, advertisements of routers that changed), and every
 //!    [`Responder::ADVERTISE_EVERY`] what [`Responder::advertise`] does.
 //!
 //! ```

@@ -74,7 +74,9 @@ pub(super) fn router(s: &State, id: RouterId, out: &mut Out) {
         let learn = || in_network(leg.tag).eth_dst(leg.mac.0);
         let reply = learn().arp().with(Field::ArpOp, 2u16);
         out.flow(table::L2, 96, reply, vec![Trap::Learn.action()]);
+        // A hop limit of 255 says that no router had it (RFC 4861, 7.1.2).
         let advertisement = learn().icmpv6_type(136).with(Field::Icmpv6Code, 0u8);
+        let advertisement = advertisement.with(Field::IpTtl, 255u8);
         out.flow(table::L2, 96, advertisement, vec![Trap::Learn.action()]);
         for address in leg.addresses() {
             own_address(leg, key, address, out);
@@ -275,6 +277,7 @@ pub(super) fn neighbor(s: &State, network: NetworkId, address: IpAddr, out: &mut
         }
         IpAddr::V6(a) => {
             let says = in_network(tag).icmpv6_type(136).with(Field::Icmpv6Code, 0u8);
+            let says = says.with(Field::IpTtl, 255u8);
             out.flow(table::SERVICES, 95, says.with(Field::NdTarget, a), tell());
         }
     }
