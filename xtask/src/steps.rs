@@ -24,6 +24,7 @@ pub const ALL: &[Step] = &[
     Step { name: "unit", about: "unit, storage and flow tests of every crate", quick: false, run: unit },
     Step { name: "fuzz", about: "each fuzz target for some seconds", quick: false, run: fuzz },
     Step { name: "tempest", about: "Tempest's open list against the simulated cloud", quick: false, run: tempest },
+    Step { name: "scenario", about: "Tempest's essential scenarios against real guests", quick: false, run: scenario },
     Step { name: "lab", about: "the lab with real guests, switch and packets", quick: false, run: lab },
     Step { name: "faults", about: "kill -9 of daemons, guests and the switch, then nothing contradicts", quick: false, run: faults },
 ];
@@ -154,11 +155,21 @@ fn faults() -> Result<Count, String> {
 }
 
 fn tempest() -> Result<Count, String> {
+    tempest_script("run.sh")
+}
+
+fn scenario() -> Result<Count, String> {
+    packages()?;
+    tempest_script("real.sh")
+}
+
+/// A script of `tests/tempest`, whose last line is `passed P, failed F, skipped S`.
+fn tempest_script(script: &str) -> Result<Count, String> {
     let tempest = venv("tempest")?;
     let clients = venv("clients")?;
     let mut count = Count::default();
     let mut c = Command::new("bash");
-    c.arg(root().join("tests/tempest/run.sh")).env("FERROSTACK", binary()).env("TEMPEST", tempest).env("CLIENTS", clients);
+    c.arg(root().join("tests/tempest").join(script)).env("FERROSTACK", binary()).env("TEMPEST", tempest).env("CLIENTS", clients);
     let fine = watch(c, |line| {
         if line.starts_with("passed ") {
             let number = |word: &str| {
