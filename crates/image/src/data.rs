@@ -81,10 +81,7 @@ impl Folder {
     pub fn receive(&self, id: &str, inspect: bool) -> io::Result<Incoming> {
         use std::os::unix::fs::OpenOptionsExt;
         // The name is unique, so that an upload that was overtaken by deletion never writes into another's file.
-        let path = self.file(
-            id,
-            Some(&format!("{}.{PARTIAL}", uuid::Uuid::new_v4().simple())),
-        )?;
+        let path = self.file(id, Some(&format!("{}.{PARTIAL}", uuid::Uuid::new_v4().simple())))?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -134,6 +131,24 @@ impl Folder {
             remove_if_there(&self.file(id, ending)?)?;
         }
         Ok(())
+    }
+
+    /// Ids of all images that have data, staged or not.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn ids(&self) -> io::Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            let id = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .filter(|_| matches!(ending, None | Some(STAGED)));
+            ids.extend(id.filter(|id| uuid::Uuid::parse_str(id).is_ok()).map(str::to_owned));
+        }
+        Ok(ids)
     }
 
     /// Removes data that was staged.

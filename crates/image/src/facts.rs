@@ -98,8 +98,8 @@ impl ::api::services::Images for Images {
         let image = images::get(tx, caller.viewer, id)?;
         rules::enforce(self, caller, &image, "delete_image")?;
         rules::may_delete(&image)?;
+        // The data goes when the transaction is known to hold: Images::sweep finds it.
         images::delete(tx, id)?;
-        self.folder.remove(id).map_err(crate::Error::Data)?;
         Ok(())
     }
 

@@ -127,8 +127,24 @@ impl Images {
             limits,
             quota,
         });
+        images.sweep()?;
+        sweep_regularly(&images);
         import::resume(&images)?;
         Ok(images)
+    }
+
+    /// Removes data whose image is gone. Data is written before its image becomes active and removed after its image is deleted, so whatever is
+    /// interrupted in between leaves data too much, never too little.
+    ///
+    /// # Errors
+    /// When the folder or the database cannot be read, or the data not be removed.
+    pub fn sweep(&self) -> Result<()> {
+        for id in self.folder.ids().map_err(Error::Data)? {
+            if self.database.read(|tx| images::find(tx, &id))?.is_none() {
+                self.folder.remove(&id).map_err(Error::Data)?;
+            }
+        }
+        Ok(())
     }
 
     /// The HTTP API. `identity_url` is what a 401 refers to.
@@ -158,6 +174,26 @@ impl Images {
             },
         }
     }
+}
+
+/// How often data without an image is looked for.
+const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Sweeps as long as the service lives. Outside of a tokio runtime nothing happens.
+fn sweep_regularly(images: &Arc<Images>) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    let images = Arc::downgrade(images);
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            let Some(images) = images.upgrade() else { return };
+            if let Err(error) = database::blocking(|| images.sweep()) {
+                tracing::warn!(%error, "data of deleted images could not be removed");
+            }
+        }
+    });
 }
 
 /// What a project may have; 0 is no limit.

@@ -97,7 +97,18 @@ fn a_change_from_a_state_that_is_over_does_nothing() {
             Ok::<_, image::Error>((late, good))
         });
         assert_eq!(changed.unwrap(), (false, true));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(&id);
+        std::fs::write(&file, b"x").unwrap();
+        let config = || image::Config {
+            folder: folder.path().to_owned(),
+            ..image::Config::default()
+        };
+        Image::new(database.clone(), config(), None).unwrap();
+        assert!(file.exists(), "data of a living image stays");
         database.write(|tx| service.delete(tx, &caller, &id)).unwrap();
+        Image::new(database.clone(), config(), None).unwrap();
+        assert!(!file.exists(), "data of a deleted image goes");
         assert!(database.read(|tx| service.find(tx, &caller, &id)).unwrap().is_none());
     });
 }
