@@ -42,6 +42,7 @@ use std::sync::Arc;
 pub const MIGRATIONS: &[Migration] = &[
         Migration { service: "network", version: 1, name: "network", sql: include_str!("../migrations/0001_network.sql") },
         Migration { service: "network", version: 2, name: "services", sql: include_str!("../migrations/0002_services.sql") },
+        Migration { service: "network", version: 3, name: "more services", sql: include_str!("../migrations/0003_services.sql") },
 ];
 
 /// The Network service.

@@ -8,23 +8,35 @@ use crate::{Error, Network, Result};
 use api::{Request, Response, Routes, StatusCode};
 use std::collections::BTreeMap;
 
+/// A path, and the same with `-` for `_` or the other way round: upstream knows both.
+pub fn spellings(path: &'static str) -> Vec<&'static str> {
+    let other = if path.contains('_') { path.replace('_', "-") } else { path.replace('-', "_") };
+    if other == path { vec![path] } else { vec![path, Box::leak(other.into_boxed_str())] }
+}
+
 /// Adds the routes of a resource.
 pub fn mount(routes: &mut Routes<Network>, resource: &'static Resource) {
-    routes.get(resource.path, move |net: &Network, request: &Request| {
+    for (path, item_path) in spellings(resource.path).into_iter().zip(spellings(resource.item_path)) {
+        mount_at(routes, resource, path, item_path);
+    }
+}
+
+fn mount_at(routes: &mut Routes<Network>, resource: &'static Resource, path: &'static str, item_path: &'static str) {
+    routes.get(path, move |net: &Network, request: &Request| {
         (resource.prepare)(net, request)?;
         net.read(request, |cx| list::list(cx, resource, request))
     });
-    routes.get(resource.item_path, move |net: &Network, request: &Request| {
+    routes.get(item_path, move |net: &Network, request: &Request| {
         net.read(request, |cx| show(cx, resource, request))
     });
     if resource.create.is_some() {
-        routes.post(resource.path, move |net: &Network, request: &Request| create(net, resource, request));
+        routes.post(path, move |net: &Network, request: &Request| create(net, resource, request));
     }
     if resource.update.is_some() {
-        routes.put(resource.item_path, move |net: &Network, request: &Request| update(net, resource, request));
+        routes.put(item_path, move |net: &Network, request: &Request| update(net, resource, request));
     }
     if resource.delete.is_some() {
-        routes.delete(resource.item_path, move |net: &Network, request: &Request| delete(net, resource, request));
+        routes.delete(item_path, move |net: &Network, request: &Request| delete(net, resource, request));
     }
 }
 

@@ -74,7 +74,7 @@ struct Association {
 }
 
 /// The router that joins a port's subnet with an external network; of several the one that is the subnet's gateway.
-fn router_between(cx: &mut Cx<'_, '_>, port: &Item, subnet_id: &str, external: &str) -> Result<String> {
+pub fn router_between(cx: &mut Cx<'_, '_>, port: &Item, subnet_id: &str, external: &str) -> Result<String> {
     let sql = "SELECT r.router_id, a.ip_address FROM router_ports r
          JOIN ip_allocations a ON a.port_id = r.port_id AND a.subnet_id = ?1
          JOIN routers o ON o.id = r.router_id JOIN ports g ON g.id = o.gw_port_id
@@ -230,7 +230,9 @@ fn update(cx: &mut Cx<'_, '_>, old: &Item, mut body: Body) -> Result<()> {
         }
     }
     if body.contains_key("port_id") || body.contains_key("router_id") {
-        super::port_forwardings::check_associable(cx, old, &body)?;
+        if given(&body, "port_id") {
+            super::port_forwardings::check_unused(cx, old.id())?;
+        }
         let association = associate(cx, &body, old.text("project_id"), &external)?;
         check_free(cx, &association, old.id(), old.text("floating_ip_address"), &external)?;
         body.insert("port_id".into(), json!(association.port_id));
@@ -248,7 +250,7 @@ fn update(cx: &mut Cx<'_, '_>, old: &Item, mut body: Body) -> Result<()> {
 pub fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
     let port = old.text("floating_port_id").to_string();
     touch(cx, old.get("router_id").as_str());
-    super::port_forwardings::forget(cx, old.id())?;
+    super::port_forwardings::check_unused(cx, old.id())?;
     item::delete(cx, old)?;
     ports::remove(cx, &port)
 }
@@ -265,7 +267,7 @@ pub fn disassociate_port(cx: &mut Cx<'_, '_>, port_id: &str) -> Result<()> {
         cx.tx.changed("floatingip", &id);
         touch(cx, router.as_deref());
     }
-    super::port_forwardings::forget_port(cx, port_id)
+    super::port_forwardings::forget_port(cx, port_id, &[])
 }
 
 /// Pools of floating IPs: the IPv4 subnets of external networks.

@@ -7,13 +7,18 @@ mod auto_allocated;
 mod availability;
 pub(crate) mod bindings;
 mod body;
+mod children;
 pub(crate) mod controller;
+mod conntrack_helpers;
 mod extensions;
 mod flavors;
 pub(crate) mod floatingips;
+mod ha_networks;
 mod list;
+mod local_ips;
 mod logging;
 mod metering;
+mod ndp_proxies;
 pub(crate) mod networks;
 pub(crate) mod port_changes;
 mod port_forwardings;
@@ -64,6 +69,8 @@ pub fn routes() -> Routes<Network> {
         &metering::RULE,
         &segment_ranges::RANGE,
         &logging::LOG,
+        &ndp_proxies::NDP_PROXY,
+        &local_ips::LOCAL_IP,
     ] {
         controller::mount(&mut routes, resource);
     }
@@ -76,6 +83,7 @@ pub fn routes() -> Routes<Network> {
     routes.put("/v2.0/address-groups/{id}/add_addresses", |n: &Network, r: &Request| address_groups::change(n, r, true));
     routes.put("/v2.0/address-groups/{id}/remove_addresses", |n: &Network, r: &Request| address_groups::change(n, r, false));
     routes.get("/v2.0/floatingip_pools", floatingips::pools);
+    routes.get("/v2.0/floatingip-pools", floatingips::pools);
     routes.get("/v2.0/availability_zones", agents::list_zones);
     routes.get("/v2.0/network-ip-availabilities", availability::index);
     routes.get("/v2.0/network-ip-availabilities/{id}", availability::show);
@@ -92,6 +100,9 @@ pub fn routes() -> Routes<Network> {
     routes.get("/v2.0/extensions", extensions::index);
     routes.get("/v2.0/extensions/{id}", extensions::show);
     routes.get("/v2.0/service-providers", extensions::service_providers);
+    for child in [&port_forwardings::PORT_FORWARDING, &conntrack_helpers::CONNTRACK_HELPER, &local_ips::ASSOCIATION] {
+        children::mount(&mut routes, child);
+    }
     qos_rules::mount(&mut routes);
     trunks::mount(&mut routes);
     flavors::mount(&mut routes);

@@ -201,10 +201,10 @@ fn create(cx: &mut Cx<'_, '_>, mut body: Body) -> Result<String> {
     }
     let mut got = Vec::new();
     for wish in wishes(cx, &body)? {
-        got.push(segments::reserve(cx, &wish)?);
+        got.push(segments::reserve(cx, &wish, &project)?);
     }
     if got.is_empty() {
-        got.push(segments::any(cx)?);
+        got.push(segments::any(cx, &project)?);
     }
     let most = largest_mtu(cx, got.iter().map(|s| s.network_type.clone()));
     let asked = body.get("mtu").and_then(Value::as_i64).unwrap_or(0);
@@ -361,7 +361,7 @@ fn renumber(cx: &mut Cx<'_, '_>, old: &Item, new: i64) -> Result<()> {
         segmentation_id: Some(new),
     };
     segments::validate(cx, &wish)?;
-    segments::reserve(cx, &wish)?;
+    segments::reserve(cx, &wish, old.text("project_id"))?;
     let sql = "UPDATE network_segments SET segmentation_id = ?2, revision_number = revision_number + 1 WHERE network_id = ?1";
     cx.tx.execute(sql, &params![old.id(), new])?;
     segments::release(cx, "vlan", wish.physical_network.as_deref(), old.int("provider:segmentation_id"))

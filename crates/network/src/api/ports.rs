@@ -68,6 +68,7 @@ fn extend(cx: &mut Cx<'_, '_>, items: &mut [Item]) -> Result<()> {
             item.list("fixed_ips").iter().map(|fixed| assignment(item.text("dns_name"), &show(&fixed["ip_address"]), &domain)).collect();
         item.set("dns_assignment", assignments);
     }
+    super::qos::extend_ports(cx, items)?;
     super::trunks::extend_ports(cx, items)
 }
 
@@ -315,6 +316,7 @@ fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
         return Err(Error::ServicePortInUse { port_id: old.id().into(), reason: format!("has device owner {owner}") });
     }
     super::trunks::check_deletable(cx, old.id())?;
+    super::local_ips::check_deletable(cx, old.id())?;
     remove(cx, old.id())
 }
 

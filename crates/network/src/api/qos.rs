@@ -1,6 +1,6 @@
 //! `/v2.0/qos/policies`, and what networks, ports and floating IPs ask of them. Rules are in `qos_rules`.
 
-use super::networks::shared_filter;
+use super::networks::{rows_for, shared_filter};
 use super::subnetpools::extend_shared;
 use crate::api_prelude::*;
 use crate::attributes;
@@ -80,8 +80,10 @@ fn update(cx: &mut Cx<'_, '_>, old: &Item, body: Body) -> Result<()> {
         Some(true) if !old.is("shared") => share(cx, &project, old.id())?,
         Some(false) if old.is("shared") => {
             for user in users(cx, old.id())? {
-                if user != project {
-                    return Err(Error::InvalidSharedQosPolicy { id: old.id().into() });
+                // The owner counts as well, as upstream has it, unless a policy of its own lets it.
+                let own = "SELECT id FROM rbac_policies WHERE object_type = 'qos_policy' AND object_id = ?1 AND target_project = ?2";
+                if cx.tx.query_one(own, &params![old.id(), &user])?.is_none() {
+                    return Err(Error::RbacPolicyInUse { object_id: old.id().into(), details: "project_id=*".into() });
                 }
             }
             let sql = "DELETE FROM rbac_policies WHERE object_type = 'qos_policy' AND object_id = ?1 AND target_project = '*'";
@@ -166,4 +168,82 @@ pub fn limits(cx: &mut Cx<'_, '_>, policy: &str) -> Result<Option<Qos>> {
         }
     }
     Ok((qos != Qos::default()).then_some(qos))
+}
+
+/// Fills in the policy that a port has by its network, and what ports ask of Placement by their policies' minimum rules.
+pub fn extend_ports(cx: &mut Cx<'_, '_>, items: &mut [Item]) -> Result<()> {
+    let mut networks: Vec<String> = items.iter().map(|p| p.text("network_id").to_string()).collect();
+    networks.sort();
+    networks.dedup();
+    let also = "qos_policy_id IS NOT NULL";
+    let mut inherited: HashMap<String, String> = HashMap::new();
+    for row in rows_for(cx, "id, qos_policy_id", "networks", "id", &networks, Some((also, &[])), &[])? {
+        inherited.insert(row.get(0)?, row.get(1)?);
+    }
+    let mut policies: Vec<String> = Vec::new();
+    for port in items.iter_mut() {
+        port.set("qos_network_policy_id", json!(inherited.get(port.text("network_id"))));
+        policies.extend(effective(port));
+    }
+    policies.sort();
+    policies.dedup();
+    if policies.is_empty() {
+        return Ok(());
+    }
+    let mut rules: HashMap<String, Vec<Value>> = HashMap::new();
+    for (policy, rule) in super::qos_rules::of_policies(cx, &policies)? {
+        rules.entry(policy).or_default().push(rule);
+    }
+    rules.retain(|_, rules| rules.iter().any(|r| r["type"] == "minimum_bandwidth" || r["type"] == "minimum_packet_rate"));
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let mut physical: HashMap<String, Option<String>> = HashMap::new();
+    for row in rows_for(cx, "network_id, physical_network", "network_segments", "network_id", &networks, None, &["segment_index"])? {
+        physical.entry(row.get(0)?).or_insert(row.get(1)?);
+    }
+    for port in items {
+        let Some(rules) = effective(port).and_then(|policy| rules.get(&policy)) else { continue };
+        let physical = physical.get(port.text("network_id")).cloned().flatten();
+        port.set("resource_request", resource_request(port, rules, physical.as_deref()));
+    }
+    Ok(())
+}
+
+fn effective(port: &Item) -> Option<String> {
+    let own = port.get("qos_policy_id").as_str();
+    own.or_else(|| port.get("qos_network_policy_id").as_str()).map(str::to_string)
+}
+
+/// What a port asks of Placement: a group for its bandwidth and one for its packets, from one provider's subtree.
+fn resource_request(port: &Item, rules: &[Value], physical: Option<&str>) -> Value {
+    let custom = |text: &str| -> String { text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect() };
+    let vnic = format!("CUSTOM_VNIC_TYPE_{}", custom(port.text("binding:vnic_type")));
+    let net = physical.map_or("CUSTOM_NETWORK_TUNNEL_PROVIDER".to_string(), |p| format!("CUSTOM_PHYSNET_{}", custom(p)));
+    let namespace = uuid::Uuid::parse_str(port.id()).unwrap_or_default();
+    let mut groups: Vec<Value> = Vec::new();
+    for (kind, amount, required) in [("minimum_bandwidth", "min_kbps", vec![net, vnic.clone()]), ("minimum_packet_rate", "min_kpps", vec![vnic])] {
+        let mut resources = Map::new();
+        let mut ids: Vec<String> = Vec::new();
+        for rule in rules.iter().filter(|r| r["type"] == kind) {
+            let class = match (kind, rule["direction"].as_str()) {
+                ("minimum_bandwidth", Some("ingress")) => "NET_BW_IGR_KILOBIT_PER_SEC",
+                ("minimum_bandwidth", _) => "NET_BW_EGR_KILOBIT_PER_SEC",
+                (_, Some("ingress")) => "NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC",
+                (_, Some("egress")) => "NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC",
+                _ => "NET_PACKET_RATE_KILOPACKET_PER_SEC",
+            };
+            resources.insert(class.into(), rule[amount].clone());
+            ids.push(show(&rule["id"]));
+        }
+        if !resources.is_empty() {
+            let id = uuid::Uuid::new_v5(&namespace, ids.join(":").as_bytes());
+            groups.push(json!({"id": id.to_string(), "required": required, "resources": resources}));
+        }
+    }
+    if groups.is_empty() {
+        return Value::Null;
+    }
+    let ids: Vec<Value> = groups.iter().map(|g| g["id"].clone()).collect();
+    json!({"request_groups": groups, "same_subtree": ids})
 }

@@ -153,7 +153,9 @@ fn check_unused(cx: &mut Cx<'_, '_>, old: &Item, instead: Option<&str>) -> Resul
     let owner = owner_of(cx, kind, object)?.unwrap_or_default();
     let sql = "SELECT target_project FROM rbac_policies WHERE object_type = ?1 AND object_id = ?2 AND action = ?3 AND id <> ?4";
     let mut others: Vec<String> = cx.tx.column(sql, &params![kind, object, old.text("action"), old.id()])?;
-    others.extend(instead.map(str::to_string));
+    if kind == "network" {
+        others.extend(instead.map(str::to_string));
+    }
     if others.iter().any(|o| o == "*") || target == owner {
         return Ok(());
     }
@@ -170,7 +172,9 @@ fn check_unused(cx: &mut Cx<'_, '_>, old: &Item, instead: Option<&str>) -> Resul
         return Ok(());
     }
     let users = users(cx, kind, object)?;
-    let depends = users.iter().any(|project| if target == "*" { *project != owner && !others.contains(project) } else { project == target });
+    // Only for networks the owner needs no leave.
+    let needs = |project: &String| (kind != "network" || *project != owner) && !others.contains(project);
+    let depends = users.iter().any(|project| if target == "*" { needs(project) } else { project == target });
     if !depends {
         return Ok(());
     }

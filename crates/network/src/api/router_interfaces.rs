@@ -222,6 +222,7 @@ fn unused(cx: &mut Cx<'_, '_>, router: &Item, subnet: &Subnet) -> Result<()> {
     if cx.tx.query_one(sql, &params![router.id(), &subnet.id])?.is_some() {
         return Err(Error::RouterInterfaceInUseByFloatingIP { router_id: router.id().into(), subnet_id: subnet.id.clone() });
     }
+    super::ndp_proxies::check_interface_unused(cx, router.id(), &subnet.id)?;
     if router.list("routes").iter().any(leads) {
         return Err(Error::RouterInterfaceInUseByRoute { router_id: router.id().into(), subnet_id: subnet.id.clone() });
     }

@@ -34,6 +34,8 @@ const ATTRIBUTES: &[Attribute] = attributes![tagged;
     a("ha", "CUVP").or(Initial::Unset).to(convert::boolean_or_none).bool(),
     a("availability_zones", "V"),
     a("availability_zone_hints", "CV").or(Initial::List).is(Check::Rule(check::zone_hints)).json(),
+    a("enable_ndp_proxy", "CUVF").or(Initial::Unset).to(convert::boolean_or_none).bool(),
+    a("conntrack_helpers", "V"),
     a("gw_port_id", "").text(),
     a("enable_snat", "").bool(),
 ];
@@ -45,14 +47,15 @@ fn extend(cx: &mut Cx<'_, '_>, items: &mut [Item]) -> Result<()> {
         gateways.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
     }
     let zones = if items.is_empty() { Vec::new() } else { super::agents::zones(cx, "L3 agent")? };
-    for item in items {
+    for item in items.iter_mut() {
         let info = gateways.get(item.text("gw_port_id")).map(|(network, ips)| {
             json!({"network_id": network, "external_fixed_ips": ips, "enable_snat": item.is("enable_snat")})
         });
+        item.set("enable_ndp_proxy", info.is_some() && item.is("enable_ndp_proxy"));
         item.set("external_gateway_info", info.unwrap_or_default());
         item.set("availability_zones", json!(zones));
     }
-    Ok(())
+    super::conntrack_helpers::extend_routers(cx, items)
 }
 
 fn create(cx: &mut Cx<'_, '_>, body: Body) -> Result<String> {
@@ -61,7 +64,11 @@ fn create(cx: &mut Cx<'_, '_>, body: Body) -> Result<String> {
     if let Some(flavor) = body.get("flavor_id").and_then(Value::as_str) {
         super::flavors::check_for_router(cx, flavor)?;
     }
+    super::ndp_proxies::router_created(cx, &id, &body)?;
     let ha = body.get("ha").and_then(Value::as_bool).unwrap_or(false);
+    if ha {
+        super::ha_networks::ensure(cx, item::text(&body, "project_id"))?;
+    }
     item::insert(cx, &ROUTER, &id, &body, &[("status", Sql::from("ACTIVE")), ("ha", Sql::from(ha)), ("enable_snat", Sql::from(true))])?;
     if let Some(info) = gateway_wish(body.get("external_gateway_info")) {
         set_gateway(cx, &id, Some(&info))?;
@@ -99,8 +106,14 @@ fn update(cx: &mut Cx<'_, '_>, old: &Item, mut body: Body) -> Result<()> {
         touched = set_gateway(cx, old.id(), gateway_wish(Some(&info)).as_ref())?;
         body.remove("external_gateway_info");
     }
+    super::ndp_proxies::router_changed(cx, old.id(), &mut body)?;
     if !item::update(cx, old, &body, &[])? && touched {
         item::bump(cx, &ROUTER, old.id())?;
+    }
+    match (old.is("ha"), body.get("ha").and_then(Value::as_bool)) {
+        (false, Some(true)) => super::ha_networks::ensure(cx, old.text("project_id"))?,
+        (true, Some(false)) => super::ha_networks::forget(cx, old.text("project_id"))?,
+        _ => {}
     }
     Ok(())
 }
@@ -242,6 +255,7 @@ fn set_gateway(cx: &mut Cx<'_, '_>, id: &str, info: Option<&Map<String, Value>>)
         if cx.tx.query_one("SELECT id FROM floatingips WHERE router_id = ?1 LIMIT 1", &params![id])?.is_some() {
             return Err(Error::RouterExternalGatewayInUseByFloatingIp { router_id: id.into(), net_id: port.text("network_id").into() });
         }
+        super::ndp_proxies::check_gateway_unused(cx, id)?;
         cx.tx.execute("UPDATE routers SET gw_port_id = NULL WHERE id = ?1", &params![id])?;
         ports::remove(cx, port.id())?;
         changed = true;
@@ -289,7 +303,8 @@ fn delete(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
     }
     super::schedulers::forget(cx, old.id())?;
     cx.tx.execute("UPDATE auto_allocated_topologies SET router_id = NULL WHERE router_id = ?1", &params![old.id()])?;
-    item::delete(cx, old)
+    item::delete(cx, old)?;
+    if old.is("ha") { super::ha_networks::forget(cx, old.text("project_id")) } else { Ok(()) }
 }
 
 /// PUT of `add_extraroutes`, `remove_extraroutes`.

@@ -29,14 +29,14 @@ const ATTRIBUTES: &[Attribute] = attributes![standard;
 
 fn create(cx: &mut Cx<'_, '_>, body: Body) -> Result<String> {
     let network_id = item::text(&body, "network_id").to_string();
-    item::get(cx, &NETWORK, &network_id)?;
+    let project = item::get(cx, &NETWORK, &network_id)?.text("project_id").to_string();
     let wish = Wish {
         network_type: item::text(&body, "network_type").into(),
         physical_network: body.get("physical_network").and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_string),
         segmentation_id: body.get("segmentation_id").and_then(Value::as_i64),
     };
     segments::validate(cx, &wish)?;
-    let got = segments::reserve(cx, &wish)?;
+    let got = segments::reserve(cx, &wish, &project)?;
     let next = "SELECT COALESCE(MAX(segment_index), -1) + 1 FROM network_segments WHERE network_id = ?1";
     let index: i64 = cx.tx.scalar(next, &params![&network_id])?.unwrap_or(0);
     let text = |name: &str| body.get(name).and_then(Value::as_str);

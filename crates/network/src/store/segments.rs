@@ -95,8 +95,40 @@ fn remove(cx: &mut Cx<'_, '_>, network_type: &str, physical_network: &str, first
     Ok(())
 }
 
-/// Takes any free id.
-fn take_any(cx: &mut Cx<'_, '_>, network_type: &str, physical_network: &str) -> Result<Option<i64>> {
+/// The first free id from `from` on.
+fn first_free(cx: &mut Cx<'_, '_>, network_type: &str, physical_network: &str, from: i64) -> Result<Option<i64>> {
+    let sql = "SELECT first_id FROM free_segments WHERE network_type = ?1 AND physical_network = ?2 AND last_id >= ?3 ORDER BY first_id LIMIT 1";
+    let first: Option<i64> = cx.tx.scalar(sql, &params![network_type, physical_network, from])?;
+    Ok(first.map(|first| first.max(from)))
+}
+
+/// Takes any free id for a project: from its own ranges first, then from those that are nobody's.
+fn take_any(cx: &mut Cx<'_, '_>, network_type: &str, physical_network: &str, project: &str) -> Result<Option<i64>> {
+    let mut own: Vec<(i64, i64, bool)> = Vec::new();
+    for row in cx.tx.query(
+        "SELECT minimum, maximum, project_id FROM network_segment_ranges
+         WHERE network_type = ?1 AND COALESCE(physical_network, '') = ?2 AND shared = 0 AND is_default = 0 ORDER BY minimum",
+        &params![network_type, physical_network],
+    )? {
+        own.push((row.get(0)?, row.get(1)?, row.get::<Option<String>>(2)?.as_deref() == Some(project)));
+    }
+    if !own.is_empty() {
+        for (first, last, _) in own.iter().filter(|(_, _, mine)| *mine) {
+            if let Some(id) = first_free(cx, network_type, physical_network, *first)?.filter(|id| id <= last) {
+                take(cx, network_type, physical_network, id)?;
+                return Ok(Some(id));
+            }
+        }
+        let mut from = 0;
+        while let Some(id) = first_free(cx, network_type, physical_network, from)? {
+            let Some((_, last, _)) = own.iter().find(|(first, last, _)| (first..=last).contains(&&id)) else {
+                take(cx, network_type, physical_network, id)?;
+                return Ok(Some(id));
+            };
+            from = last + 1;
+        }
+        return Ok(None);
+    }
     let sql = "SELECT first_id, last_id FROM free_segments WHERE network_type = ?1 AND physical_network = ?2 ORDER BY first_id LIMIT 1";
     let Some(row) = cx.tx.query_one(sql, &params![network_type, physical_network])? else { return Ok(None) };
     let (first, last): (i64, i64) = (row.get(0)?, row.get(1)?);
@@ -194,7 +226,7 @@ pub fn validate(cx: &Cx<'_, '_>, wish: &Wish) -> Result<()> {
 }
 
 /// Reserves what a wish leaves open; the unique index of the segments settles the rest.
-pub fn reserve(cx: &mut Cx<'_, '_>, wish: &Wish) -> Result<Wish> {
+pub fn reserve(cx: &mut Cx<'_, '_>, wish: &Wish, project: &str) -> Result<Wish> {
     let mut got = wish.clone();
     match wish.network_type.as_str() {
         "flat" => {
@@ -213,7 +245,7 @@ pub fn reserve(cx: &mut Cx<'_, '_>, wish: &Wish) -> Result<Wish> {
             } else {
                 let mut found = None;
                 for physical in physicals {
-                    if let Some(id) = take_any(cx, "vlan", &physical)? {
+                    if let Some(id) = take_any(cx, "vlan", &physical, project)? {
                         found = Some((physical, id));
                         break;
                     }
@@ -228,17 +260,17 @@ pub fn reserve(cx: &mut Cx<'_, '_>, wish: &Wish) -> Result<Wish> {
                 in_use(cx, &got)?;
                 take(cx, kind, "", id)?;
             }
-            None => got.segmentation_id = Some(take_any(cx, kind, "")?.ok_or(Error::NoNetworkAvailable {})?),
+            None => got.segmentation_id = Some(take_any(cx, kind, "", project)?.ok_or(Error::NoNetworkAvailable {})?),
         },
     }
     Ok(got)
 }
 
 /// A segment for a network of a project that did not ask for one.
-pub fn any(cx: &mut Cx<'_, '_>) -> Result<Wish> {
+pub fn any(cx: &mut Cx<'_, '_>, project: &str) -> Result<Wish> {
     for kind in cx.net.config.project_network_types.clone() {
         let wish = Wish { network_type: kind, physical_network: None, segmentation_id: None };
-        match reserve(cx, &wish) {
+        match reserve(cx, &wish, project) {
             Err(Error::NoNetworkAvailable {}) => {}
             other => return other,
         }
