@@ -8,6 +8,7 @@ import re
 
 import stat
 import subprocess
+import urllib.parse
 
 import pytest
 
@@ -249,7 +250,7 @@ def test_8_screens_and_serial_log(servers, cloud, machines):
     assert greeting.startswith("RFB 003.")
     url = cloud.openstack("console", "url", "show", "WEBSRV2")["url"]
     assert "noVNC" in inside.run("curl", "-s", url).stdout
-    path = re.search(r"path=([^&]+)", url).group(1).replace("%3F", "?").replace("%3D", "=").replace("%2F", "/")
+    path = "/" + urllib.parse.parse_qs(urllib.parse.urlsplit(url).query)["path"][0]
     host = re.match(r"http://([^/]+)/", url).group(1)
     script = (
         "import socket,sys\nh,p=sys.argv[1].split(':')\ns=socket.create_connection((h,int(p)),10)\n"

@@ -82,9 +82,10 @@ async fn connect(consoles: Arc<Consoles>, request: StreamRequest) -> Result<Resp
     let key = key.ok_or_else(|| Error::bad_request("A websocket is expected here."))?;
     let cookie = request.head.header("cookie").and_then(|c| c.split(';').find_map(|c| c.trim().strip_prefix("token=").map(String::from)));
     let token = request.head.query.get("token").map(String::from).or(cookie);
-    let token = token.ok_or_else(|| Error::forbidden("The token is missing."))?;
-    let target = database::blocking(|| consoles.redeem.redeem(&token))?;
-    let target = target.ok_or_else(|| Error::forbidden("The token has expired, was used or is not known."))?;
+    // Refused without a word and with the connection's end: what follows a failed upgrade is taken for frames.
+    let refused = || Ok(Response::empty(StatusCode::FORBIDDEN).header("connection", "close"));
+    let Some(token) = token else { return refused() };
+    let Some(target) = database::blocking(|| consoles.redeem.redeem(&token))? else { return refused() };
     let guest = consoles.nodes.open_console(&target.node, target.server_id, target.kind, PATIENCE).await;
     let guest = guest.map_err(|e| Error::unavailable("The guest's console cannot be reached.").caused_by(e))?;
 

@@ -99,9 +99,9 @@ fn open(c: &Compute, server: &Server, protocol: &str, kind: &str) -> Result<Stri
         consoles::expire(tx, now)?;
         row.insert(tx)
     })?;
-    // The page may stand below a prefix, and so does what it connects to.
-    let prefix = c.config.novnc_url.splitn(4, '/').nth(3).map(|p| format!("%2F{}", p.replace('/', "%2F"))).unwrap_or_default();
-    Ok(format!("{}/vnc_auto.html?path={prefix}%2Fwebsockify%3Ftoken%3D{token}", c.config.novnc_url))
+    // The page may stand below a prefix, and so does what it connects to. As upstream's, the path has no slash before it.
+    let prefix = c.config.novnc_url.splitn(4, '/').nth(3).map(|p| format!("{}%2F", p.replace('/', "%2F"))).unwrap_or_default();
+    Ok(format!("{}/vnc_auto.html?path={prefix}websockify%3Ftoken%3D{token}", c.config.novnc_url))
 }
 
 fn token(c: &Compute, call: &Call) -> Result {
