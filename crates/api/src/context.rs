@@ -154,4 +154,10 @@ pub trait Authenticator: Send + Sync {
     /// # Errors
     /// [`AuthFailure::Invalid`] becomes a 401, the other a 503.
     fn authenticate(&self, token: &str) -> Result<Arc<Context>, AuthFailure>;
+
+    /// Whether the token may be used for this request at all: an application credential may be for some methods and paths only.
+    /// `service` is the name in the service's [`crate::ServiceConfig`].
+    fn admits(&self, _context: &Context, _service: &str, _method: &http::Method, _path: &str) -> bool {
+        true
+    }
 }

@@ -132,9 +132,8 @@ impl Service {
 impl<S: Send + Sync + 'static> Inner<S> {
     /// Everything before the body: route, version, caller.
     fn prepare(&self, head: &mut Request) -> Result<&Endpoint<S>, Error> {
-        if let Some(path) = self.config.rewrite.and_then(|rewrite| rewrite(&head.path)) {
-            head.path = path;
-        }
+        let rewritten = self.config.rewrite.and_then(|rewrite| rewrite(&head.path));
+        let asked = rewritten.map(|path| std::mem::replace(&mut head.path, path));
         let found = self.router.at(&head.path).or_else(|e| {
             let trimmed = head.path.trim_end_matches('/');
             if trimmed.len() < head.path.len() && !trimmed.is_empty() { self.router.at(trimmed) } else { Err(e) }
@@ -161,7 +160,13 @@ impl<S: Send + Sync + 'static> Inner<S> {
         let token = head.headers.get("x-auth-token").and_then(|t| t.to_str().ok());
         match token {
             Some(token) if !token.is_empty() => match self.authenticator.authenticate(token) {
-                Ok(context) => head.context = Some(context),
+                Ok(context) => {
+                    let path = asked.as_ref().unwrap_or(&head.path);
+                    if !self.authenticator.admits(&context, self.config.name, &head.method, path) {
+                        return Err(unauthenticated());
+                    }
+                    head.context = Some(context);
+                }
                 Err(_) if public => {}
                 Err(AuthFailure::Invalid) => return Err(unauthenticated()),
                 Err(AuthFailure::Unavailable(e)) => return Err(Error::unavailable("The token could not be checked.").caused_by(e)),

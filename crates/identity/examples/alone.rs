@@ -44,7 +44,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let mounts = Mounts::new(vec![Mount { prefix: String::new(), service: identity.service() }]);
+    let mounts = Mounts::new(vec![Mount {
+        prefix: String::new(),
+        service: identity.service(),
+    }]);
     println!("serving");
     serve(listener, mounts, stopped).await;
     Ok(())

@@ -62,7 +62,13 @@ impl Found {
 
 /// A lookup that fails is a 401: who may not come in learns nothing about what there is.
 fn hidden<T>(result: Result<T>) -> Result<T> {
-    result.map_err(|error| if error.is_not_found() { Error::Unauthorized(error.to_string()) } else { error })
+    result.map_err(|error| {
+        if error.is_not_found() {
+            Error::Unauthorized(error.to_string())
+        } else {
+            error
+        }
+    })
 }
 
 fn field<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
@@ -72,12 +78,17 @@ fn field<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 impl Identity {
     /// A token for the `auth` of a request. `oauth` checks the signature of an OAuth request and returns its access token.
     pub(crate) fn authenticate_for_token(&self, auth: &Value, oauth: impl Fn() -> Result<Ref>) -> Result<Arc<Token>> {
-        if !auth.as_object().is_some_and(|auth| !auth.is_empty()) {
+        if auth.as_object().is_none_or(|auth| auth.is_empty()) {
             return Err(Error::expecting("auth", "request body"));
         }
         let identity = &auth["identity"];
         let mut methods: Vec<&str> = Vec::new();
-        for method in identity["methods"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for method in identity["methods"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !methods.contains(&method) {
                 methods.push(method);
             }
@@ -97,7 +108,9 @@ impl Identity {
             }
         }
         let Some(user_id) = found.user_id.clone() else {
-            return Err(Error::Unauthorized("User not found by auth plugin; authentication failed".into()));
+            return Err(Error::Unauthorized(
+                "User not found by auth plugin; authentication failed".into(),
+            ));
         };
         let scope = self.scope(&user_id, wanted.clone(), &found)?;
         self.check_factors(&user_id, &found.methods)?;
@@ -105,7 +118,9 @@ impl Identity {
     }
 
     fn issue(&self, user_id: &str, scope: PayloadScope, wanted: &Wanted, found: Found) -> Result<Arc<Token>> {
-        let mut expires_at = found.expires_at.unwrap_or_else(|| (now() / 1_000_000 + self.config.token_expiration) * 1_000_000);
+        let mut expires_at = found
+            .expires_at
+            .unwrap_or_else(|| (now() / 1_000_000 + self.config.token_expiration) * 1_000_000);
         let limits = match wanted {
             Wanted::Trust(by) | Wanted::ApplicationCredential(by) => by["expires_at"].as_i64(),
             _ => None,
@@ -113,8 +128,17 @@ impl Identity {
         if let Some(limit) = limits {
             expires_at = expires_at.min(limit / 1_000_000 * 1_000_000);
         }
-        let audit_ids = [Some(new_audit_id()), found.parent_audit_id].into_iter().flatten().collect();
-        let payload = Payload { user_id: user_id.into(), methods: found.methods, scope, expires_at, audit_ids };
+        let audit_ids = [Some(new_audit_id()), found.parent_audit_id]
+            .into_iter()
+            .flatten()
+            .collect();
+        let payload = Payload {
+            user_id: user_id.into(),
+            methods: found.methods,
+            scope,
+            expires_at,
+            audit_ids,
+        };
         let token = self.tokens.issue(&self.db, &self.config, payload)?;
         if let Wanted::Trust(trust) = wanted
             && !trust["remaining_uses"].is_null()
@@ -126,7 +150,10 @@ impl Identity {
 
     /// A token by other means than `POST /v3/auth/tokens`: EC2 credentials.
     pub(crate) fn issue_for(&self, user_id: &str, method: &str, scope: PayloadScope) -> Result<Arc<Token>> {
-        let found = Found { methods: vec![method.into()], ..Found::default() };
+        let found = Found {
+            methods: vec![method.into()],
+            ..Found::default()
+        };
         self.issue(user_id, scope, &Wanted::Nothing, found)
     }
 
@@ -135,12 +162,17 @@ impl Identity {
         if methods.contains(&"application_credential") {
             if auth.get("scope").is_some() {
                 return Err(Error::Rejected(
-                    "Error authenticating with application credential: Application credentials cannot request a scope.".into(),
+                    "Error authenticating with application credential: Application credentials cannot request a scope."
+                        .into(),
                 ));
             }
-            return self.application_credential(tx, &identity["application_credential"]).map(Wanted::ApplicationCredential);
+            return self
+                .application_credential(tx, &identity["application_credential"])
+                .map(Wanted::ApplicationCredential);
         }
-        let Some(scope) = auth.get("scope") else { return Ok(Wanted::Nothing) };
+        let Some(scope) = auth.get("scope") else {
+            return Ok(Wanted::Nothing);
+        };
         let kinds = ["project", "domain", "unscoped", "system", "OS-TRUST:trust"];
         let has = |kind: &str| match scope {
             Value::String(text) => text == kind,
@@ -148,7 +180,10 @@ impl Identity {
         };
         let named: Vec<&str> = kinds.into_iter().filter(|kind| has(kind)).collect();
         let [kind] = named[..] else {
-            return Err(Error::expecting("system, project, domain, OS-TRUST:trust or unscoped", "scope"));
+            return Err(Error::expecting(
+                "system, project, domain, OS-TRUST:trust or unscoped",
+                "scope",
+            ));
         };
         let body = &scope[kind];
         Ok(match kind {
@@ -173,7 +208,10 @@ impl Identity {
             None => projects::get_domain(tx, field(body, "id").unwrap_or_default()),
         })?;
         if !is_true(&domain, "enabled") {
-            return Err(Error::Unauthorized(format!("Domain is disabled: {}", text(&domain, "id"))));
+            return Err(Error::Unauthorized(format!(
+                "Domain is disabled: {}",
+                text(&domain, "id")
+            )));
         }
         Ok(domain)
     }
@@ -181,7 +219,9 @@ impl Identity {
     fn lookup_project(&self, tx: &mut Tx<'_>, body: &Value) -> Result<Ref> {
         let project = match field(body, "name") {
             Some(name) => {
-                let domain = body.get("domain").ok_or_else(|| Error::expecting("domain", "project"))?;
+                let domain = body
+                    .get("domain")
+                    .ok_or_else(|| Error::expecting("domain", "project"))?;
                 let domain = self.lookup_domain(tx, domain)?;
                 let found = projects::by_name(tx, name, text(&domain, "id"))?;
                 hidden(found.ok_or_else(|| Error::not_found("project", name)))?
@@ -198,7 +238,10 @@ impl Identity {
             }
         };
         if !projects::is_enabled(tx, &project)? {
-            return Err(Error::Unauthorized(format!("Project is disabled: {}", text(&project, "id"))));
+            return Err(Error::Unauthorized(format!(
+                "Project is disabled: {}",
+                text(&project, "id")
+            )));
         }
         Ok(project)
     }
@@ -234,14 +277,24 @@ impl Identity {
             return application_credentials::get(tx, id);
         }
         let name = field(body, "name").ok_or_else(|| Error::expecting("name or ID", "application credential"))?;
-        let user = body.get("user").ok_or_else(|| Error::expecting("user", "application credential"))?;
+        let user = body
+            .get("user")
+            .ok_or_else(|| Error::expecting("user", "application credential"))?;
         let user = self.lookup_user(tx, user)?;
         let hints = crate::store::Hints::default().equals("name", Some(name));
         let found = application_credentials::list(tx, text(&user, "id"), &hints)?.refs.pop();
         found.ok_or_else(|| Error::Unauthorized(format!("Could not find application credential: {name}")))
     }
 
-    fn method(&self, method: &str, body: &Value, auth: &Value, wanted: &Wanted, found: &mut Found, oauth: &impl Fn() -> Result<Ref>) -> Result<()> {
+    fn method(
+        &self,
+        method: &str,
+        body: &Value,
+        auth: &Value,
+        wanted: &Wanted,
+        found: &mut Found,
+        oauth: &impl Fn() -> Result<Ref>,
+    ) -> Result<()> {
         match method {
             "password" => {
                 let user = body.get("user").ok_or_else(|| Error::expecting("user", "None"))?;
@@ -312,7 +365,9 @@ impl Identity {
             return refuse("Using trust-scoped token to create another token. Create a new trust-scoped token instead");
         }
         if *from == PayloadScope::System && (to_project || to_domain) {
-            return refuse("Using a system-scoped token to create a project-scoped or domain-scoped token is not allowed.");
+            return refuse(
+                "Using a system-scoped token to create a project-scoped or domain-scoped token is not allowed.",
+            );
         }
         if token.is_delegated() {
             return refuse("Using a delegated token to create another token is not allowed.");
@@ -334,14 +389,20 @@ impl Identity {
     /// What the token will be for: what was asked for, else the default project, else nothing.
     fn scope(&self, user_id: &str, wanted: Wanted, found: &Found) -> Result<PayloadScope> {
         if let Some(access) = &found.access_token {
-            return Ok(PayloadScope::OAuth { project_id: text(access, "project_id").into(), access_token_id: text(access, "id").into() });
+            return Ok(PayloadScope::OAuth {
+                project_id: text(access, "project_id").into(),
+                access_token_id: text(access, "id").into(),
+            });
         }
         Ok(match wanted {
             Wanted::System => PayloadScope::System,
             Wanted::Unscoped => PayloadScope::Unscoped,
             Wanted::Domain(id) => PayloadScope::Domain(id),
             Wanted::Project(id) => PayloadScope::Project(id),
-            Wanted::Trust(trust) => PayloadScope::Trust { project_id: text(&trust, "project_id").into(), trust_id: text(&trust, "id").into() },
+            Wanted::Trust(trust) => PayloadScope::Trust {
+                project_id: text(&trust, "project_id").into(),
+                trust_id: text(&trust, "id").into(),
+            },
             Wanted::ApplicationCredential(credential) => PayloadScope::ApplicationCredential {
                 project_id: text(&credential, "project_id").into(),
                 application_credential_id: text(&credential, "id").into(),
@@ -377,13 +438,21 @@ impl Identity {
             let names = rule.as_array().into_iter().flatten().filter_map(Value::as_str);
             names.filter(|name| METHODS.contains(name)).map(Into::into).collect()
         };
-        let rules: Vec<Vec<String>> = options["multi_factor_auth_rules"].as_array().into_iter().flatten().map(supported).collect();
+        let rules: Vec<Vec<String>> = options["multi_factor_auth_rules"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(supported)
+            .collect();
         // Rules that nobody could ever meet lock nobody out.
         let usable: Vec<&Vec<String>> = rules.iter().filter(|rule| !rule.is_empty()).collect();
         if usable.is_empty() || usable.iter().any(|rule| rule.iter().all(|name| methods.contains(name))) {
             return Ok(());
         }
-        Err(Error::Rejected(format!("Insufficient auth methods received for {user_id}. Auth Methods Provided: [{}].", methods.join(","))))
+        Err(Error::Rejected(format!(
+            "Insufficient auth methods received for {user_id}. Auth Methods Provided: [{}].",
+            methods.join(",")
+        )))
     }
 
     /// A user's password, with what failed attempts lead to.
@@ -398,12 +467,18 @@ impl Identity {
             let password = users::passwords(tx, user_id, 1)?.pop();
             Ok(Some((user, password, users::failures(tx, user_id)?)))
         })?;
-        let Some((user, stored, mut failures)) = state else { return Err(Failure::Refused) };
+        let Some((user, stored, mut failures)) = state else {
+            return Err(Failure::Refused);
+        };
         let limit = rules.lockout_failure_attempts.filter(|limit| *limit > 0);
-        if limit.is_some_and(|limit| failures.count >= limit) && !users::option(&user, "ignore_lockout_failure_attempts") {
+        if limit.is_some_and(|limit| failures.count >= limit)
+            && !users::option(&user, "ignore_lockout_failure_attempts")
+        {
             let until = failures.last.map(|last| last + rules.lockout_duration * 1_000_000);
             if rules.lockout_duration == 0 || until.is_some_and(|until| until > now()) {
-                return Err(Failure::Error(Error::Unauthorized(format!("The account is locked for user: {user_id}."))));
+                return Err(Failure::Error(Error::Unauthorized(format!(
+                    "The account is locked for user: {user_id}."
+                ))));
             }
             self.db.write(|tx| users::forget_failures(tx, user_id))?;
             failures.count = 0;
@@ -418,9 +493,13 @@ impl Identity {
             return Err(Failure::Refused);
         }
         if !is_true(&user, "enabled") {
-            return Err(Failure::Error(Error::Rejected(format!("The account is disabled for user: {user_id}."))));
+            return Err(Failure::Error(Error::Rejected(format!(
+                "The account is disabled for user: {user_id}."
+            ))));
         }
-        let expired = stored.and_then(|stored| stored.expires_at).is_some_and(|at| now() >= at);
+        let expired = stored
+            .and_then(|stored| stored.expires_at)
+            .is_some_and(|at| now() >= at);
         if expired && !users::option(&user, "ignore_password_expiry") {
             return Err(Failure::Expired);
         }

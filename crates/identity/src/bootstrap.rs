@@ -73,15 +73,30 @@ impl Identity {
             }
             let project = projects::by_name(tx, &plan.admin_project, domain_id)?;
             let admin_project_id = project.map(|p| text(&p, "id").to_owned()).unwrap_or_default();
-            Ok(Bootstrapped { admin_user_id: text(&user, "id").to_owned(), admin_project_id, changed })
+            Ok(Bootstrapped {
+                admin_user_id: text(&user, "id").to_owned(),
+                admin_project_id,
+                changed,
+            })
         })
     }
 
-    fn lay_foundations(&self, tx: &mut Tx<'_>, plan: &Bootstrap, domain_id: &str, hash: Option<&str>) -> Result<Bootstrapped> {
+    fn lay_foundations(
+        &self,
+        tx: &mut Tx<'_>,
+        plan: &Bootstrap,
+        domain_id: &str,
+        hash: Option<&str>,
+    ) -> Result<Bootstrapped> {
         let mut changed = false;
         let mut made = |it: bool| changed |= it;
         if projects::PROJECTS.find(tx, "id = ?1", &params![domain_id])?.is_none() {
-            self.create_domain(tx, object(json!({"id": domain_id, "name": "Default", "enabled": true, "description": "The default domain"})))?;
+            self.create_domain(
+                tx,
+                object(
+                    json!({"id": domain_id, "name": "Default", "enabled": true, "description": "The default domain"}),
+                ),
+            )?;
             made(true);
         }
         let project = match projects::by_name(tx, &plan.admin_project, domain_id)? {
@@ -103,7 +118,12 @@ impl Identity {
                 Ok(text(&role, "id").to_owned())
             }
         };
-        let (reader, member, manager, admin) = (role(tx, "reader")?, role(tx, "member")?, role(tx, "manager")?, role(tx, "admin")?);
+        let (reader, member, manager, admin) = (
+            role(tx, "reader")?,
+            role(tx, "member")?,
+            role(tx, "manager")?,
+            role(tx, "admin")?,
+        );
         role(tx, "service")?;
         for (prior, implied) in [(&member, &reader), (&manager, &member), (&admin, &manager)] {
             if !roles::implied_by(tx, prior)?.contains(implied) {
@@ -112,7 +132,13 @@ impl Identity {
             }
         }
         let (user_id, project_id) = (text(&user, "id").to_owned(), text(&project, "id").to_owned());
-        self.grant(tx, &admin, &Actor::User(user_id.clone()), &Target::Project(project_id.clone()), false)?;
+        self.grant(
+            tx,
+            &admin,
+            &Actor::User(user_id.clone()),
+            &Target::Project(project_id.clone()),
+            false,
+        )?;
         self.grant(tx, &admin, &Actor::User(user_id.clone()), &Target::System, false)?;
         if REGIONS.find(tx, "id = ?1", &params![&plan.region])?.is_none() {
             self.create_region(tx, object(json!({"id": plan.region})))?;
@@ -121,7 +147,11 @@ impl Identity {
         for service in &plan.services {
             changed |= self.catalog_service(tx, &plan.region, service)?;
         }
-        Ok(Bootstrapped { admin_user_id: user_id, admin_project_id: project_id, changed })
+        Ok(Bootstrapped {
+            admin_user_id: user_id,
+            admin_project_id: project_id,
+            changed,
+        })
     }
 
     fn catalog_service(&self, tx: &mut Tx<'_>, region: &str, wanted: &CatalogService) -> Result<bool> {
@@ -130,10 +160,17 @@ impl Identity {
             Some(service) => service,
             None => {
                 changed = true;
-                self.create_service(tx, object(json!({"id": new_id(), "type": wanted.kind, "name": wanted.name, "enabled": true})))?
+                self.create_service(
+                    tx,
+                    object(json!({"id": new_id(), "type": wanted.kind, "name": wanted.name, "enabled": true})),
+                )?
             }
         };
-        let urls = [("public", &wanted.public_url), ("internal", &wanted.internal_url), ("admin", &wanted.admin_url)];
+        let urls = [
+            ("public", &wanted.public_url),
+            ("internal", &wanted.internal_url),
+            ("admin", &wanted.admin_url),
+        ];
         for (interface, url) in urls {
             let condition = "service_id = ?1 AND region_id = ?2 AND interface = ?3 ORDER BY id";
             match ENDPOINTS.find(tx, condition, &params![text(&service, "id"), region, interface])? {

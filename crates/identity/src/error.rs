@@ -78,7 +78,10 @@ impl Error {
 
     /// `Expecting to find attribute in target. …`
     pub fn expecting(attribute: impl Into<String>, target: impl Into<String>) -> Error {
-        Error::Expecting { attribute: attribute.into(), target: target.into() }
+        Error::Expecting {
+            attribute: attribute.into(),
+            target: target.into(),
+        }
     }
 
     /// An internal failure with its cause.
@@ -119,7 +122,10 @@ impl From<Error> for api::Error {
         let answer = api::Error::new(error.status(), error.to_string());
         match error {
             Error::Database(source) => api::Error::from(source),
-            Error::Internal(source) => api::Error { source: Some(source), ..answer },
+            Error::Internal(source) => api::Error {
+                source: Some(source),
+                ..answer
+            },
             Error::UnsupportedMethod(methods) => answer.detail(json!({"identity": {"methods": methods}})),
             _ => answer,
         }

@@ -63,7 +63,10 @@ impl Passwords {
             memory: (config.password_cache_seconds > 0).then(|| Duration::from_secs(config.password_cache_seconds)),
             key: rand::random(),
             right: Mutex::new(HashMap::new()),
-            turns: Turns { free: Mutex::new(cores), changed: Condvar::new() },
+            turns: Turns {
+                free: Mutex::new(cores),
+                changed: Condvar::new(),
+            },
         }
     }
 
@@ -86,7 +89,9 @@ impl Passwords {
         let bytes = self.cut(password)?;
         let salt: [u8; 16] = rand::random();
         let parts = database::blocking(|| self.turns.take(|| bcrypt::hash_with_salt(bytes, self.cost, salt)));
-        Ok(parts.map_err(Error::internal)?.format_for_version(bcrypt::Version::TwoB))
+        Ok(parts
+            .map_err(Error::internal)?
+            .format_for_version(bcrypt::Version::TwoB))
     }
 
     /// Whether the hash is that of the password.
@@ -113,7 +118,8 @@ impl Passwords {
 
     /// Covers the stored hash too, so that a changed password is forgotten by itself.
     fn digest(&self, password: &[u8], hash: &str) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
         mac.update(hash.as_bytes());
         mac.update(&[0]);
         mac.update(password);
@@ -126,7 +132,10 @@ mod tests {
     use super::*;
 
     fn passwords() -> Passwords {
-        Passwords::new(&Config { password_hash_rounds: 4, ..Config::default() })
+        Passwords::new(&Config {
+            password_hash_rounds: 4,
+            ..Config::default()
+        })
     }
 
     #[test]
@@ -138,13 +147,20 @@ mod tests {
         assert!(p.verify("secret", &hash).unwrap(), "the second time from memory");
         assert!(!p.verify("Secret", &hash).unwrap());
         let other = p.hash("other").unwrap();
-        assert!(!p.verify("secret", &other).unwrap(), "what was right for one hash is not for another");
+        assert!(
+            !p.verify("secret", &other).unwrap(),
+            "what was right for one hash is not for another"
+        );
     }
 
     #[test]
     fn upstreams_hashes_are_understood() {
         // bcrypt.hashpw(b"keystone", …), Python's bcrypt 5.
-        assert!(passwords().verify("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").unwrap());
+        assert!(
+            passwords()
+                .verify("U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW")
+                .unwrap()
+        );
     }
 
     #[test]
@@ -153,7 +169,10 @@ mod tests {
         let long = "x".repeat(100);
         let hash = p.hash(&long).unwrap();
         assert!(p.verify(&long[..72], &hash).unwrap());
-        let strict = Passwords::new(&Config { strict_password_check: true, ..Config::default() });
+        let strict = Passwords::new(&Config {
+            strict_password_check: true,
+            ..Config::default()
+        });
         assert!(matches!(strict.hash(&long), Err(Error::Refused(_))));
     }
 }

@@ -19,7 +19,13 @@ fn bootstrap_twice_is_once() {
         let mut found = names(&roles["roles"]);
         found.sort_unstable();
         assert_eq!(found, ["admin", "manager", "member", "reader", "service"]);
-        assert_eq!(cloud.get("/v3/endpoints", &admin).expect(200)["endpoints"].as_array().unwrap().len(), 3);
+        assert_eq!(
+            cloud.get("/v3/endpoints", &admin).expect(200)["endpoints"]
+                .as_array()
+                .unwrap()
+                .len(),
+            3
+        );
     });
 }
 
@@ -28,9 +34,16 @@ fn unknown_attributes_are_kept() {
     on_both(&[MIGRATIONS], |db| {
         let cloud = Cloud::new(db);
         let admin = cloud.admin();
-        let user = cloud.create("/v3/users", &admin, "user", json!({"name": "u", "email": "u@example.org", "nested": {"a": [1]}}));
+        let user = cloud.create(
+            "/v3/users",
+            &admin,
+            "user",
+            json!({"name": "u", "email": "u@example.org", "nested": {"a": [1]}}),
+        );
         let path = format!("/v3/users/{}", id(&user));
-        let changed = cloud.call(Method::PATCH, &path, &admin, Some(json!({"user": {"phone": "1"}}))).expect(200);
+        let changed = cloud
+            .call(Method::PATCH, &path, &admin, Some(json!({"user": {"phone": "1"}})))
+            .expect(200);
         assert_eq!(changed["user"]["extra"]["phone"], "1");
         let shown = cloud.get(&path, &admin).expect(200)["user"].clone();
         assert_eq!(shown["email"], "u@example.org");
@@ -46,7 +59,12 @@ fn lists_are_filtered_and_paged() {
         let cloud = Cloud::new(db);
         let admin = cloud.admin();
         for name in ["Alpha", "alphabet", "beta", "100%", "a_b"] {
-            cloud.create("/v3/users", &admin, "user", json!({"name": name, "enabled": name != "beta"}));
+            cloud.create(
+                "/v3/users",
+                &admin,
+                "user",
+                json!({"name": name, "enabled": name != "beta"}),
+            );
         }
         let users = |query: &str| {
             let list = cloud.get(&format!("/v3/users?{query}"), &admin).expect(200);
@@ -67,12 +85,18 @@ fn lists_are_filtered_and_paged() {
         loop {
             let page = cloud.get(&path, &admin).expect(200);
             seen.extend(names(&page["users"]).into_iter().map(str::to_owned));
-            let Some(next) = page["links"]["next"].as_str() else { break };
+            let Some(next) = page["links"]["next"].as_str() else {
+                break;
+            };
             assert_eq!(page["truncated"], true);
             path = next.strip_prefix("http://cloud").unwrap().to_owned();
         }
         seen.sort_unstable();
-        assert_eq!(seen, ["100%", "Alpha", "a_b", "admin", "alphabet", "beta"], "every user once");
+        assert_eq!(
+            seen,
+            ["100%", "Alpha", "a_b", "admin", "alphabet", "beta"],
+            "every user once"
+        );
         cloud.get("/v3/users?marker=nobody", &admin).expect(404);
     });
 }
@@ -82,12 +106,21 @@ fn projects_are_found_by_tags() {
     on_both(&[MIGRATIONS], |db| {
         let cloud = Cloud::new(db);
         let admin = cloud.admin();
-        for (name, tags) in [("red", vec!["warm"]), ("blue", vec!["cold"]), ("purple", vec!["warm", "cold"]), ("grey", vec![])] {
+        for (name, tags) in [
+            ("red", vec!["warm"]),
+            ("blue", vec!["cold"]),
+            ("purple", vec!["warm", "cold"]),
+            ("grey", vec![]),
+        ] {
             cloud.create("/v3/projects", &admin, "project", json!({"name": name, "tags": tags}));
         }
         let found = |query: &str| {
             let list = cloud.get(&format!("/v3/projects?{query}"), &admin).expect(200);
-            let mut found: Vec<String> = names(&list["projects"]).into_iter().filter(|n| *n != "admin").map(Into::into).collect();
+            let mut found: Vec<String> = names(&list["projects"])
+                .into_iter()
+                .filter(|n| *n != "admin")
+                .map(Into::into)
+                .collect();
             found.sort_unstable();
             found
         };
@@ -107,18 +140,44 @@ fn roles_come_through_groups_inheritance_and_implication() {
         let domain = cloud.create("/v3/domains", &admin, "domain", json!({"name": "d"}));
         let d = id(&domain);
         let parent = cloud.create("/v3/projects", &admin, "project", json!({"name": "p", "domain_id": d}));
-        let child = cloud.create("/v3/projects", &admin, "project", json!({"name": "c", "domain_id": d, "parent_id": id(&parent)}));
+        let child = cloud.create(
+            "/v3/projects",
+            &admin,
+            "project",
+            json!({"name": "c", "domain_id": d, "parent_id": id(&parent)}),
+        );
         let user = cloud.create("/v3/users", &admin, "user", json!({"name": "u", "domain_id": d}));
         let group = cloud.create("/v3/groups", &admin, "group", json!({"name": "g", "domain_id": d}));
         cloud.put(&format!("/v3/groups/{}/users/{}", id(&group), id(&user)), &admin);
         let [manager, member, reader] = ["manager", "member", "reader"].map(|name| cloud.role(&admin, name));
-        cloud.put(&format!("/v3/OS-INHERIT/domains/{d}/groups/{}/roles/{member}/inherited_to_projects", id(&group)), &admin);
-        cloud.put(&format!("/v3/OS-INHERIT/projects/{}/users/{}/roles/{manager}/inherited_to_projects", id(&parent), id(&user)), &admin);
+        cloud.put(
+            &format!(
+                "/v3/OS-INHERIT/domains/{d}/groups/{}/roles/{member}/inherited_to_projects",
+                id(&group)
+            ),
+            &admin,
+        );
+        cloud.put(
+            &format!(
+                "/v3/OS-INHERIT/projects/{}/users/{}/roles/{manager}/inherited_to_projects",
+                id(&parent),
+                id(&user)
+            ),
+            &admin,
+        );
         let effective = |project: &Value| {
-            let path = format!("/v3/role_assignments?effective&user.id={}&scope.project.id={}", id(&user), id(project));
+            let path = format!(
+                "/v3/role_assignments?effective&user.id={}&scope.project.id={}",
+                id(&user),
+                id(project)
+            );
             let list = cloud.get(&path, &admin).expect(200);
-            let mut roles: Vec<String> =
-                list["role_assignments"].as_array().unwrap().iter().map(|a| a["role"]["id"].as_str().unwrap().to_owned()).collect();
+            let mut roles: Vec<String> = list["role_assignments"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|a| a["role"]["id"].as_str().unwrap().to_owned())
+                .collect();
             roles.sort_unstable();
             roles.dedup();
             roles
@@ -128,9 +187,15 @@ fn roles_come_through_groups_inheritance_and_implication() {
             roles.sort_unstable();
             roles
         };
-        assert_eq!(effective(&parent), sorted(&[&member, &reader]), "what is inherited from a project does not hold on itself");
+        assert_eq!(
+            effective(&parent),
+            sorted(&[&member, &reader]),
+            "what is inherited from a project does not hold on itself"
+        );
         assert_eq!(effective(&child), sorted(&[&manager, &member, &reader]));
-        let direct = cloud.get(&format!("/v3/role_assignments?user.id={}", id(&user)), &admin).expect(200);
+        let direct = cloud
+            .get(&format!("/v3/role_assignments?user.id={}", id(&user)), &admin)
+            .expect(200);
         assert_eq!(direct["role_assignments"].as_array().unwrap().len(), 1);
     });
 }
@@ -144,7 +209,14 @@ fn immutable_objects_stay() {
         let refused = cloud.call(Method::DELETE, &format!("/v3/roles/{member}"), &admin, None);
         assert_eq!(refused.status, 403);
         assert!(refused.text().starts_with("Unable to delete immutable role resource"));
-        cloud.call(Method::PATCH, &format!("/v3/roles/{member}"), &admin, Some(json!({"role": {"name": "x"}}))).expect(403);
+        cloud
+            .call(
+                Method::PATCH,
+                &format!("/v3/roles/{member}"),
+                &admin,
+                Some(json!({"role": {"name": "x"}})),
+            )
+            .expect(403);
     });
 }
 
@@ -156,15 +228,35 @@ fn a_domain_takes_everything_with_it() {
         let domain = cloud.create("/v3/domains", &admin, "domain", json!({"name": "d"}));
         let d = id(&domain).to_owned();
         let project = cloud.create("/v3/projects", &admin, "project", json!({"name": "p", "domain_id": d}));
-        cloud.create("/v3/projects", &admin, "project", json!({"name": "c", "domain_id": d, "parent_id": id(&project)}));
+        cloud.create(
+            "/v3/projects",
+            &admin,
+            "project",
+            json!({"name": "c", "domain_id": d, "parent_id": id(&project)}),
+        );
         let user = cloud.create("/v3/users", &admin, "user", json!({"name": "u", "domain_id": d}));
         let group = cloud.create("/v3/groups", &admin, "group", json!({"name": "g", "domain_id": d}));
         let path = format!("/v3/domains/{d}");
         let refused = cloud.call(Method::DELETE, &path, &admin, None);
-        assert_eq!((refused.status, refused.text()), (403, "Cannot delete a domain that is enabled, please disable it first."));
-        cloud.call(Method::PATCH, &path, &admin, Some(json!({"domain": {"enabled": false}}))).expect(200);
+        assert_eq!(
+            (refused.status, refused.text()),
+            (403, "Cannot delete a domain that is enabled, please disable it first.")
+        );
+        cloud
+            .call(
+                Method::PATCH,
+                &path,
+                &admin,
+                Some(json!({"domain": {"enabled": false}})),
+            )
+            .expect(200);
         cloud.call(Method::DELETE, &path, &admin, None).expect(204);
-        for gone in [path, format!("/v3/projects/{}", id(&project)), format!("/v3/users/{}", id(&user)), format!("/v3/groups/{}", id(&group))] {
+        for gone in [
+            path,
+            format!("/v3/projects/{}", id(&project)),
+            format!("/v3/users/{}", id(&user)),
+            format!("/v3/groups/{}", id(&group)),
+        ] {
             cloud.get(&gone, &admin).expect(404);
         }
     });
@@ -177,15 +269,36 @@ fn no_route_is_open_by_mistake() {
     db.migrate(&[MIGRATIONS]).unwrap();
     let cloud = Cloud::new(db);
     let admin = cloud.admin();
-    cloud.create("/v3/users", &admin, "user", json!({"name": "stranger", "password": "pw"}));
+    cloud.create(
+        "/v3/users",
+        &admin,
+        "user",
+        json!({"name": "stranger", "password": "pw"}),
+    );
     let stranger = cloud.token("stranger", "pw", Value::Null);
     let public = [
-        "/", "/v3", "/v3/auth/tokens", "/v3/users/{user_id}/password", "/v3/OS-OAUTH1/request_token", "/v3/OS-OAUTH1/access_token",
-        "/v3/auth/tokens/OS-PKI/revoked", "/v3/OS-SIMPLE-CERT/ca", "/v3/OS-SIMPLE-CERT/certificates", "/v3/OS-OAUTH2/token",
+        "/",
+        "/v3",
+        "/v3/auth/tokens",
+        "/v3/users/{user_id}/password",
+        "/v3/OS-OAUTH1/request_token",
+        "/v3/OS-OAUTH1/access_token",
+        "/v3/auth/tokens/OS-PKI/revoked",
+        "/v3/OS-SIMPLE-CERT/ca",
+        "/v3/OS-SIMPLE-CERT/certificates",
+        "/v3/OS-OAUTH2/token",
     ];
     let for_everybody = [
-        "/v3/auth/projects", "/v3/auth/domains", "/v3/auth/system", "/v3/OS-FEDERATION/projects", "/v3/OS-FEDERATION/domains", "/v3/regions",
-        "/v3/registered_limits", "/v3/limits", "/v3/limits/model", "/v3/credentials",
+        "/v3/auth/projects",
+        "/v3/auth/domains",
+        "/v3/auth/system",
+        "/v3/OS-FEDERATION/projects",
+        "/v3/OS-FEDERATION/domains",
+        "/v3/regions",
+        "/v3/registered_limits",
+        "/v3/limits",
+        "/v3/limits/model",
+        "/v3/credentials",
     ];
     for (method, path, open) in identity::api::routes().list() {
         if open {
@@ -193,9 +306,17 @@ fn no_route_is_open_by_mistake() {
             continue;
         }
         let concrete = path.replace(['{', '}'], "");
-        assert_eq!(cloud.call_with(method.clone(), &concrete, &[], None).status, 401, "{method} {path} without a token");
+        assert_eq!(
+            cloud.call_with(method.clone(), &concrete, &[], None).status,
+            401,
+            "{method} {path} without a token"
+        );
         let answer = cloud.call(method.clone(), &concrete, &stranger, Some(json!({})));
         let fine = (400..500).contains(&answer.status) || (*method == Method::GET && for_everybody.contains(&path));
-        assert!(fine, "{method} {path} answers a stranger {} {}", answer.status, answer.body);
+        assert!(
+            fine,
+            "{method} {path} answers a stranger {} {}",
+            answer.status, answer.body
+        );
     }
 }

@@ -23,13 +23,20 @@ fn check_delegation(token: &Token) -> Result<()> {
     if token.application_credential.is_some() || !token.is_delegated_or_trust() {
         return Ok(());
     }
-    Err(Error::Forbidden("Cannot manage application credentials with a token issued via delegation.".into()))
+    Err(Error::Forbidden(
+        "Cannot manage application credentials with a token issued via delegation.".into(),
+    ))
 }
 
 fn check_unrestricted(token: &Token) -> Result<()> {
-    if token.application_credential.as_ref().is_some_and(|credential| !is_true(credential, "unrestricted")) {
+    if token
+        .application_credential
+        .as_ref()
+        .is_some_and(|credential| !is_true(credential, "unrestricted"))
+    {
         return Err(Error::Action(
-            "Using method 'application_credential' is not allowed for managing additional application credentials.".into(),
+            "Using method 'application_credential' is not allowed for managing additional application credentials."
+                .into(),
         ));
     }
     Ok(())
@@ -37,19 +44,32 @@ fn check_unrestricted(token: &Token) -> Result<()> {
 
 /// Times as the API shows them here.
 fn shown(mut credential: Ref) -> Ref {
-    let expires = credential.get("expires_at").and_then(Value::as_i64).map(::api::time::naive_micros);
+    let expires = credential
+        .get("expires_at")
+        .and_then(Value::as_i64)
+        .map(::api::time::naive_micros);
     credential.insert("expires_at".into(), expires.into());
     credential
 }
 
 fn list(s: &Identity, r: &Request) -> Result<Response> {
     let user = r.param("user_id");
-    s.enforce(r, "identity:list_application_credentials", &Target::new().arg("user_id", user))?;
+    s.enforce(
+        r,
+        "identity:list_application_credentials",
+        &Target::new().arg("user_id", user),
+    )?;
     check_delegation(&*s.token(r)?)?;
     let hints = s.hints(r, &["name"], false)?;
     let mut page = s.read(|tx| store::list(tx, user, &hints))?;
     page.refs = page.refs.into_iter().map(shown).collect();
-    collection(r, "application_credentials", "application_credentials", page, hints.limit)
+    collection(
+        r,
+        "application_credentials",
+        "application_credentials",
+        page,
+        hints.limit,
+    )
 }
 
 fn expiration(credential: &Ref) -> Result<Option<i64>> {
@@ -63,12 +83,18 @@ fn expiration(credential: &Ref) -> Result<Option<i64>> {
 fn create(s: &Identity, r: &Request) -> Result<Response> {
     let mut credential = checked(r, &schemas::APPLICATION_CREDENTIAL_CREATE, "application_credential")?;
     let user = r.param("user_id");
-    s.enforce(r, "identity:create_application_credential", &Target::new().arg("user_id", user))?;
+    s.enforce(
+        r,
+        "identity:create_application_credential",
+        &Target::new().arg("user_id", user),
+    )?;
     let token = s.token(r)?;
     check_delegation(&token)?;
     check_unrestricted(&token)?;
     if r.context().user_id() != user {
-        return Err(Error::Action("Cannot create an application credential for another user.".into()));
+        return Err(Error::Action(
+            "Cannot create an application credential for another user.".into(),
+        ));
     }
     let project = r.context().project_id().unwrap_or_default().to_owned();
     let secret = match text(&credential, "secret") {
@@ -77,8 +103,13 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
     };
     let hash = s.passwords.hash(&secret)?;
     let expires_at = expiration(&credential)?;
-    let wanted = credential.remove("roles").and_then(|roles| roles.as_array().cloned()).unwrap_or_default();
-    let mut rules = credential.remove("access_rules").and_then(|rules| rules.as_array().cloned());
+    let wanted = credential
+        .remove("roles")
+        .and_then(|roles| roles.as_array().cloned())
+        .unwrap_or_default();
+    let mut rules = credential
+        .remove("access_rules")
+        .and_then(|rules| rules.as_array().cloned());
     for rule in rules.iter_mut().flatten() {
         if rule.get("id").is_none() {
             rule["id"] = new_id().into();
@@ -89,9 +120,7 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
     credential.insert("user_id".into(), user.into());
     credential.insert("project_id".into(), project.clone().into());
     credential.insert("expires_at".into(), expires_at.map_or(Value::Null, Value::from));
-    if credential.get("unrestricted").is_none_or(Value::is_null) {
-        credential.insert("unrestricted".into(), false.into());
-    }
+    credential.entry("unrestricted").or_insert(Value::Null);
     let credential = s.write(|tx| {
         let role_ids = role_ids(tx, &token, &wanted)?;
         let limit = s.config.application_credential_limit;
@@ -121,13 +150,20 @@ fn role_ids(tx: &mut Tx<'_>, token: &Token, wanted: &[Value]) -> Result<Vec<Stri
     let mut ids = Vec::new();
     for role in wanted {
         ids.push(match role["id"].as_str() {
-            Some(id) => text(&roles::ROLES.get(tx, id)?, "id").to_owned(),
-            None => text(&roles::unique_by_name(tx, role["name"].as_str().unwrap_or_default())?, "id").to_owned(),
+            Some(id) => id.to_owned(),
+            None => text(
+                &roles::unique_by_name(tx, role["name"].as_str().unwrap_or_default())?,
+                "id",
+            )
+            .to_owned(),
         });
     }
     let ids: Vec<String> = roles::with_implied(tx, ids)?.into_iter().collect();
+    // A role that is not there is one that the token does not have.
     if ids.iter().any(|id| !held.contains(id)) {
-        return Err(Error::Invalid("Invalid application credential: Cannot create an application credential with unassigned role".into()));
+        return Err(Error::Invalid(
+            "Invalid application credential: Cannot create an application credential with unassigned role".into(),
+        ));
     }
     Ok(ids)
 }
@@ -135,7 +171,9 @@ fn role_ids(tx: &mut Tx<'_>, token: &Token, wanted: &[Value]) -> Result<Vec<Stri
 /// The rules look at whose the credential is, whatever the path says.
 fn owner(tx: &mut Tx<'_>, r: &Request) -> Result<Target> {
     match store::get(tx, r.param("application_credential_id")) {
-        Ok(credential) => Ok(Target::new().arg("user_id", text(&credential, "user_id")).with("user_id", credential["user_id"].clone())),
+        Ok(credential) => Ok(Target::new()
+            .arg("user_id", text(&credential, "user_id"))
+            .with("user_id", credential["user_id"].clone())),
         Err(error) if error.is_not_found() => Ok(Target::new().arg("user_id", r.param("user_id"))),
         Err(error) => Err(error),
     }
@@ -148,7 +186,12 @@ fn show(s: &Identity, r: &Request) -> Result<Response> {
         check_delegation(&token)?;
         store::get(tx, r.param("application_credential_id"))
     })?;
-    ok(r, "application_credential", "application_credentials", shown(credential))
+    ok(
+        r,
+        "application_credential",
+        "application_credentials",
+        shown(credential),
+    )
 }
 
 fn delete(s: &Identity, r: &Request) -> Result<Response> {

@@ -7,15 +7,31 @@ use crate::store::{endpoint_filter, endpoint_policy};
 use database::Tx;
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
-    routes.get("/v3/services", list_services).post("/v3/services", create_service);
+    routes
+        .get("/v3/services", list_services)
+        .post("/v3/services", create_service);
     let service = "/v3/services/{service_id}";
-    routes.get(service, show_service).patch(service, update_service).delete(service, delete_service);
-    routes.get("/v3/endpoints", list_endpoints).post("/v3/endpoints", create_endpoint);
+    routes
+        .get(service, show_service)
+        .patch(service, update_service)
+        .delete(service, delete_service);
+    routes
+        .get("/v3/endpoints", list_endpoints)
+        .post("/v3/endpoints", create_endpoint);
     let endpoint = "/v3/endpoints/{endpoint_id}";
-    routes.get(endpoint, show_endpoint).patch(endpoint, update_endpoint).delete(endpoint, delete_endpoint);
-    routes.get("/v3/regions", list_regions).post("/v3/regions", create_region);
+    routes
+        .get(endpoint, show_endpoint)
+        .patch(endpoint, update_endpoint)
+        .delete(endpoint, delete_endpoint);
+    routes
+        .get("/v3/regions", list_regions)
+        .post("/v3/regions", create_region);
     let region = "/v3/regions/{region_id}";
-    routes.get(region, show_region).put(region, put_region).patch(region, update_region).delete(region, delete_region);
+    routes
+        .get(region, show_region)
+        .put(region, put_region)
+        .patch(region, update_region)
+        .delete(region, delete_region);
 }
 
 fn list_services(s: &Identity, r: &Request) -> Result<Response> {
@@ -58,9 +74,14 @@ fn delete_service(s: &Identity, r: &Request) -> Result<Response> {
     let id = r.param("service_id");
     s.write(|tx| {
         SERVICES.get(tx, id)?;
-        let registered: Option<i64> = tx.scalar("SELECT 1 FROM identity_registered_limits WHERE service_id = ?1 LIMIT 1", &[id.into()])?;
+        let registered: Option<i64> = tx.scalar(
+            "SELECT 1 FROM identity_registered_limits WHERE service_id = ?1 LIMIT 1",
+            &[id.into()],
+        )?;
         if registered.is_some() {
-            return Err(Error::Refused(format!("Unable to delete service {id} because it has registered limits.")));
+            return Err(Error::Refused(format!(
+                "Unable to delete service {id} because it has registered limits."
+            )));
         }
         endpoint_policy::forget(tx, "service_id", id)?;
         SERVICES.delete(tx, id)
@@ -97,7 +118,9 @@ fn create_endpoint(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:create_endpoint", &Target::new())?;
     let address = text(&endpoint, "url");
     if !catalog::is_valid_url(address) {
-        return Err(Error::Invalid(format!("Cannot create an endpoint with an invalid URL: {address}.")));
+        return Err(Error::Invalid(format!(
+            "Cannot create an endpoint with an invalid URL: {address}."
+        )));
     }
     let endpoint = with_new_id(normalized(&endpoint));
     let endpoint = s.write(|tx| {
@@ -167,7 +190,9 @@ fn put_region(s: &Identity, r: &Request) -> Result<Response> {
     let id = r.param("region_id");
     match region.get("id").and_then(Value::as_str) {
         Some(other) if other != id => {
-            return Err(Error::Invalid(format!("Conflicting region IDs specified: \"{id}\" != \"{other}\"")));
+            return Err(Error::Invalid(format!(
+                "Conflicting region IDs specified: \"{id}\" != \"{other}\""
+            )));
         }
         _ => region.insert("id".into(), id.into()),
     };

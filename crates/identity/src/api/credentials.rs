@@ -27,21 +27,29 @@ pub(super) fn opened(s: &Identity, mut credential: Ref) -> Result<Ref> {
     let encrypted = credential.remove("encrypted_blob").unwrap_or_default();
     let blob = s.credential_keys.decrypt(encrypted.as_str().unwrap_or_default());
     let blob = blob.and_then(|bytes| String::from_utf8(bytes).ok());
-    let blob = blob.ok_or_else(|| Error::internal("no key of the credential key repository fits a stored credential"))?;
+    let blob =
+        blob.ok_or_else(|| Error::internal("no key of the credential key repository fits a stored credential"))?;
     credential.insert("blob".into(), blob.into());
     Ok(credential)
 }
 
 fn sealed(s: &Identity, mut credential: Ref) -> Ref {
     let blob = credential.remove("blob").unwrap_or_default();
-    credential.insert("encrypted_blob".into(), s.credential_keys.encrypt(blob.as_str().unwrap_or_default().as_bytes()).into());
+    credential.insert(
+        "encrypted_blob".into(),
+        s.credential_keys
+            .encrypt(blob.as_str().unwrap_or_default().as_bytes())
+            .into(),
+    );
     credential
 }
 
 fn insert(s: &Identity, tx: &mut Tx<'_>, credential: &Ref) -> Result<Ref> {
     let limit = s.config.credential_limit;
     if limit >= 0 && credentials::count(tx, text(credential, "user_id"))? >= limit {
-        return Err(Error::Refused(format!("Unable to create additional credentials, maximum of {limit} already exceeded for user.")));
+        return Err(Error::Refused(format!(
+            "Unable to create additional credentials, maximum of {limit} already exceeded for user."
+        )));
     }
     CREDENTIALS.insert(tx, &sealed(s, credential.clone()))?;
     opened(s, CREDENTIALS.get(tx, text(credential, "id"))?)
@@ -50,7 +58,9 @@ fn insert(s: &Identity, tx: &mut Tx<'_>, credential: &Ref) -> Result<Ref> {
 /// Who acts by delegation does not get at credentials.
 fn check_primary(s: &Identity, r: &Request) -> Result<()> {
     if s.token(r)?.is_delegated_or_trust() {
-        return Err(Error::Action("Delegated tokens cannot access credentials directly".into()));
+        return Err(Error::Action(
+            "Delegated tokens cannot access credentials directly".into(),
+        ));
     }
     Ok(())
 }
@@ -61,8 +71,8 @@ fn is_ec2(credential: &Ref) -> bool {
 
 /// The content of an EC2 credential.
 pub(super) fn ec2_blob(credential: &Ref) -> Result<Ref> {
-    let blob: Value =
-        serde_json::from_str(text(credential, "blob")).map_err(|_| Error::Invalid("Invalid blob in credential".into()))?;
+    let blob: Value = serde_json::from_str(text(credential, "blob"))
+        .map_err(|_| Error::Invalid("Invalid blob in credential".into()))?;
     match blob {
         Value::Object(blob) if !blob.is_empty() => match blob.get("access") {
             Some(access) if !access.is_null() => Ok(blob),
@@ -96,9 +106,16 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
 fn create(s: &Identity, r: &Request) -> Result<Response> {
     let credential = checked(r, &schemas::CREDENTIAL_CREATE, "credential")?;
     if text(&credential, "type") == "ec2" && !credential.contains_key("project_id") {
-        return Err(Error::Invalid("Invalid input for field/attribute credential. 'project_id' is a required property".into()));
+        let given = ::api::python::repr(&Value::Object(credential));
+        return Err(Error::Invalid(format!(
+            "Invalid input for field/attribute credential. Value: {given}. 'project_id' is a required property"
+        )));
     }
-    s.enforce(r, "identity:create_credential", &Target::new().with("credential", credential.clone()))?;
+    s.enforce(
+        r,
+        "identity:create_credential",
+        &Target::new().with("credential", credential.clone()),
+    )?;
     check_primary(s, r)?;
     let mut credential = normalized(&credential);
     if is_ec2(&credential) {
@@ -131,7 +148,9 @@ fn update(s: &Identity, r: &Request) -> Result<Response> {
     let credential = s.write(|tx| {
         let current = allowed(s, tx, r, "identity:update_credential")?;
         if token.is_delegated_or_trust() {
-            return Err(Error::Action("Delegated tokens cannot access credentials directly".into()));
+            return Err(Error::Action(
+                "Delegated tokens cannot access credentials directly".into(),
+            ));
         }
         let mut new = current.clone();
         new.extend(changes.clone());
@@ -143,7 +162,11 @@ fn update(s: &Identity, r: &Request) -> Result<Response> {
                 }
             }
         }
-        s.enforce(r, "identity:update_credential", &Target::new().with("credential", new.clone()))?;
+        s.enforce(
+            r,
+            "identity:update_credential",
+            &Target::new().with("credential", new.clone()),
+        )?;
         CREDENTIALS.update(tx, &sealed(s, new))?;
         opened(s, CREDENTIALS.get(tx, text(&current, "id"))?)
     })?;
@@ -184,15 +207,27 @@ fn list_ec2(s: &Identity, r: &Request) -> Result<Response> {
         users::get(tx, user, &s.config.security_compliance)?;
         CREDENTIALS.find_all(tx, "user_id = ?1 AND type = 'ec2'", &[user.into()])
     })?;
-    let shown = found.into_iter().map(|c| shown_ec2(r, &opened(s, c)?)).collect::<Result<Vec<_>>>()?;
-    Ok(Response::json(StatusCode::OK, &linked(r, "credentials", all(shown), None)))
+    let shown = found
+        .into_iter()
+        .map(|c| shown_ec2(r, &opened(s, c)?))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Response::json(
+        StatusCode::OK,
+        &linked(r, "credentials", all(shown), None),
+    ))
 }
 
 fn create_ec2(s: &Identity, r: &Request) -> Result<Response> {
     let user = r.param("user_id");
-    s.enforce(r, "identity:ec2_create_credential", &Target::new().arg("user_id", user).with("credential", json!({"user_id": user})))?;
+    s.enforce(
+        r,
+        "identity:ec2_create_credential",
+        &Target::new()
+            .arg("user_id", user)
+            .with("credential", json!({"user_id": user})),
+    )?;
     let body = body(r)?;
-    let project = text(&body, "tenant_id");
+    let project = body.get("tenant_id").and_then(Value::as_str).unwrap_or("None");
     s.read(|tx| {
         users::get(tx, user, &s.config.security_compliance)?;
         projects::get(tx, project)
@@ -200,17 +235,27 @@ fn create_ec2(s: &Identity, r: &Request) -> Result<Response> {
     check_primary(s, r)?;
     let access = new_id();
     let blob = json!({"access": access, "secret": new_id(), "trust_id": null});
-    let credential = json!({"id": hashed(&access), "user_id": user, "project_id": project, "blob": blob.to_string(), "type": "ec2"});
+    let credential =
+        json!({"id": hashed(&access), "user_id": user, "project_id": project, "blob": blob.to_string(), "type": "ec2"});
     let credential = credential.as_object().cloned().unwrap_or_default();
     let credential = s.write(|tx| insert(s, tx, &credential))?;
-    Ok(Response::json(StatusCode::CREATED, &json!({"credential": shown_ec2(r, &credential)?})))
+    Ok(Response::json(
+        StatusCode::CREATED,
+        &json!({"credential": shown_ec2(r, &credential)?}),
+    ))
 }
 
 /// The EC2 credential of the path's access key, once the caller may do this to it.
 fn allowed_ec2(s: &Identity, tx: &mut Tx<'_>, r: &Request, rule: &str) -> Result<Ref> {
     let (user, id) = (r.param("user_id"), hashed(r.param("credential_id")));
     let credential = CREDENTIALS.get(tx, &id)?;
-    s.enforce(r, rule, &Target::new().arg("user_id", user).with("credential", credential.clone()))?;
+    s.enforce(
+        r,
+        rule,
+        &Target::new()
+            .arg("user_id", user)
+            .with("credential", credential.clone()),
+    )?;
     users::get(tx, user, &s.config.security_compliance)?;
     if text(&credential, "type") != "ec2" {
         return Err(Error::Unauthorized("EC2 access key not found.".into()));
@@ -221,7 +266,10 @@ fn allowed_ec2(s: &Identity, tx: &mut Tx<'_>, r: &Request, rule: &str) -> Result
 fn show_ec2(s: &Identity, r: &Request) -> Result<Response> {
     let credential = s.read(|tx| allowed_ec2(s, tx, r, "identity:ec2_get_credential"))?;
     check_primary(s, r)?;
-    Ok(Response::json(StatusCode::OK, &json!({"credential": shown_ec2(r, &credential)?})))
+    Ok(Response::json(
+        StatusCode::OK,
+        &json!({"credential": shown_ec2(r, &credential)?}),
+    ))
 }
 
 fn delete_ec2(s: &Identity, r: &Request) -> Result<Response> {
@@ -229,7 +277,9 @@ fn delete_ec2(s: &Identity, r: &Request) -> Result<Response> {
     s.write(|tx| {
         let credential = allowed_ec2(s, tx, r, "identity:ec2_delete_credential")?;
         if token.is_delegated_or_trust() {
-            return Err(Error::Action("Delegated tokens cannot access credentials directly".into()));
+            return Err(Error::Action(
+                "Delegated tokens cannot access credentials directly".into(),
+            ));
         }
         CREDENTIALS.delete(tx, text(&credential, "id"))
     })?;

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 const JSON_HOME: &str = "application/json-home";
 
 /// Relation to path, as upstream publishes them.
-static RESOURCES: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(include_str!("json_home.json")).unwrap_or_default());
+static RESOURCES: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("json_home.json")).unwrap_or_default());
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
     routes.public(Method::GET, "/", versions);
@@ -34,7 +35,10 @@ fn prefers_home(r: &Request) -> bool {
                 let (kind, parameters) = range.split_once(';').unwrap_or((range, ""));
                 let kind = kind.trim();
                 let fits = kind == wanted || kind == "*/*" || kind == "application/*";
-                let q = parameters.split(';').find_map(|p| p.trim().strip_prefix("q=")?.parse::<f64>().ok()).unwrap_or(1.0);
+                let q = parameters
+                    .split(';')
+                    .find_map(|p| p.trim().strip_prefix("q=")?.parse::<f64>().ok())
+                    .unwrap_or(1.0);
                 // A range that names the type goes before one with a star.
                 fits.then_some((kind == wanted, q))
             })

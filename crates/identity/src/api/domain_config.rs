@@ -5,15 +5,27 @@ use crate::store::{domain_config as store, projects};
 use std::sync::LazyLock;
 
 /// The options a domain may set, with their defaults. `[ldap] password` may be set too, but is never shown.
-static DEFAULTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(include_str!("domain_config_defaults.json")).unwrap_or_default());
+static DEFAULTS: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("domain_config_defaults.json")).unwrap_or_default());
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
     let whole = "/v3/domains/{domain_id}/config";
-    routes.get(whole, show).put(whole, create).patch(whole, update).delete(whole, delete);
-    for path in ["/v3/domains/{domain_id}/config/{group}", "/v3/domains/{domain_id}/config/{group}/{option}"] {
+    routes
+        .get(whole, show)
+        .put(whole, create)
+        .patch(whole, update)
+        .delete(whole, delete);
+    for path in [
+        "/v3/domains/{domain_id}/config/{group}",
+        "/v3/domains/{domain_id}/config/{group}/{option}",
+    ] {
         routes.get(path, show).patch(path, update).delete(path, delete);
     }
-    for path in ["/v3/domains/config/default", "/v3/domains/config/{group}/default", "/v3/domains/config/{group}/{option}/default"] {
+    for path in [
+        "/v3/domains/config/default",
+        "/v3/domains/config/{group}/default",
+        "/v3/domains/config/{group}/{option}/default",
+    ] {
         routes.get(path, defaults);
     }
 }
@@ -29,12 +41,14 @@ fn is_sensitive(group: &str, option: &str) -> bool {
 fn check_known(group: Option<&str>, option: Option<&str>) -> Result<()> {
     let Some(group) = group else { return Ok(()) };
     let Some(options) = DEFAULTS.get(group) else {
-        return Err(invalid(format!("Group {group} is not supported for domain specific configurations")));
+        return Err(invalid(format!(
+            "Group {group} is not supported for domain specific configurations"
+        )));
     };
     match option {
-        Some(option) if options.get(option).is_none() && !is_sensitive(group, option) => {
-            Err(invalid(format!("Option {option} in group {group} is not supported for domain specific configurations")))
-        }
+        Some(option) if options.get(option).is_none() && !is_sensitive(group, option) => Err(invalid(format!(
+            "Option {option} in group {group} is not supported for domain specific configurations"
+        ))),
         _ => Ok(()),
     }
 }
@@ -45,7 +59,9 @@ fn check_config(config: &Ref) -> Result<()> {
     }
     for (group, options) in config {
         let Some(options) = options.as_object().filter(|options| !options.is_empty()) else {
-            return Err(invalid(format!("The value of group {group} specified in the config should be a dictionary of options")));
+            return Err(invalid(format!(
+                "The value of group {group} specified in the config should be a dictionary of options"
+            )));
         };
         for option in options.keys() {
             check_known(Some(group), Some(option))?;
@@ -66,7 +82,9 @@ fn missing(domain: &str, group: Option<&str>, option: Option<&str>) -> Error {
         (Some(group), None) => format!("group {group}"),
         _ => "any options".into(),
     };
-    Error::Missing(format!("Could not find {what} in domain configuration for domain {domain}."))
+    Error::Missing(format!(
+        "Could not find {what} in domain configuration for domain {domain}."
+    ))
 }
 
 /// A single option is shown without its group.
@@ -84,14 +102,19 @@ fn config_response(status: StatusCode, config: impl Into<Value>) -> Result<Respo
 fn security_compliance(s: &Identity, r: &Request, option: Option<&str>) -> Result<Value> {
     s.enforce(r, "identity:get_security_compliance_domain_config", &Target::new())?;
     if r.param("domain_id") != s.config.default_domain_id {
-        return Err(invalid("Reading security compliance information for any domain other than the default domain is not allowed or supported."));
+        return Err(invalid(
+            "Reading security compliance information for any domain other than the default domain is not allowed or supported.",
+        ));
     }
     let rules = &s.config.security_compliance;
-    let all = json!({"password_regex": rules.password_regex, "password_regex_description": rules.password_regex_description});
+    let all =
+        json!({"password_regex": rules.password_regex, "password_regex_description": rules.password_regex_description});
     match option {
         Some(option) => match all.get(option) {
             Some(value) => Ok(json!({option: value})),
-            None => Err(invalid("Reading security compliance values other than password_regex and password_regex_description is not allowed.")),
+            None => Err(invalid(
+                "Reading security compliance values other than password_regex and password_regex_description is not allowed.",
+            )),
         },
         None => Ok(json!({"security_compliance": all})),
     }
@@ -137,7 +160,14 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
         write(tx, domain, &config)?;
         Ok((was, store::get(tx, domain, None, None, false)?))
     })?;
-    config_response(if was.is_empty() { StatusCode::CREATED } else { StatusCode::OK }, config)
+    config_response(
+        if was.is_empty() {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        },
+        config,
+    )
 }
 
 fn update(s: &Identity, r: &Request) -> Result<Response> {
@@ -163,19 +193,31 @@ fn update(s: &Identity, r: &Request) -> Result<Response> {
 }
 
 /// An update of a group or an option must be of that, and that must be set already.
-fn check_update(tx: &mut database::Tx<'_>, domain: &str, config: &Ref, group: &str, option: Option<&str>) -> Result<()> {
+fn check_update(
+    tx: &mut database::Tx<'_>,
+    domain: &str,
+    config: &Ref,
+    group: &str,
+    option: Option<&str>,
+) -> Result<()> {
     let options = config.get(group).and_then(Value::as_object);
     if config.len() != 1 || (option.is_some() && options.is_some_and(|o| o.len() != 1)) {
         return Err(invalid(match option {
             Some(option) => {
-                format!("Trying to update option {option} in group {group}, so that, and only that, option must be specified  in the config")
+                format!(
+                    "Trying to update option {option} in group {group}, so that, and only that, option must be specified  in the config"
+                )
             }
-            None => format!("Trying to update group {group}, so that, and only that, group must be specified in the config"),
+            None => {
+                format!("Trying to update group {group}, so that, and only that, group must be specified in the config")
+            }
         }));
     }
     let Some(options) = options else {
         let other = config.keys().next().map_or("", String::as_str);
-        return Err(invalid(format!("request to update group {group}, but config provided contains group {other} instead")));
+        return Err(invalid(format!(
+            "request to update group {group}, but config provided contains group {other} instead"
+        )));
     };
     if let Some(option) = option.filter(|option| !options.contains_key(*option)) {
         let other = options.keys().next().map_or("", String::as_str);
@@ -216,7 +258,11 @@ fn defaults(s: &Identity, r: &Request) -> Result<Response> {
     let config = match (group, option) {
         (Some(group), Some(option)) => match DEFAULTS[group].get(option) {
             Some(value) => json!({option: value}),
-            None => return Err(invalid(format!("Reading the default for option {option} in group {group} is not supported"))),
+            None => {
+                return Err(invalid(format!(
+                    "Reading the default for option {option} in group {group} is not supported"
+                )));
+            }
         },
         (Some(group), None) => json!({group: DEFAULTS[group]}),
         _ => DEFAULTS.clone(),

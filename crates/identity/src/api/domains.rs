@@ -12,7 +12,9 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
 
 fn list(s: &Identity, r: &Request) -> Result<Response> {
     check_query(r, &schemas::DOMAIN_QUERY)?;
-    let target = domain_scope(r).map_or_else(Target::new, |domain| Target::new().with("domain", json!({"id": domain})));
+    let target = domain_scope(r).map_or_else(Target::new, |domain| {
+        Target::new().with("domain", json!({"id": domain}))
+    });
     s.enforce(r, "identity:list_domains", &target)?;
     let mut hints = s.hints(r, &["name", "enabled"], true)?.equals("is_domain", Some("1"));
     if let Some(domain) = domain_scope(r) {
@@ -34,7 +36,9 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
         Some(Value::String(id)) => {
             let plain = id.len() == 32 && id.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
             if !plain {
-                return Err(Error::Invalid("Domain ID does not conform to required UUID format.".into()));
+                return Err(Error::Invalid(
+                    "Domain ID does not conform to required UUID format.".into(),
+                ));
             }
             domain.insert("id".into(), id.into());
             domain

@@ -9,24 +9,54 @@ use crate::store::projects;
 const GROUPS_PATH: &str = "OS-EP-FILTER/endpoint_groups";
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
-    routes.get("/v3/OS-EP-FILTER/endpoint_groups", list_groups).post("/v3/OS-EP-FILTER/endpoint_groups", create_group);
+    routes
+        .get("/v3/OS-EP-FILTER/endpoint_groups", list_groups)
+        .post("/v3/OS-EP-FILTER/endpoint_groups", create_group);
     let group = "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}";
-    routes.get(group, show_group).patch(group, update_group).delete(group, delete_group);
-    routes.get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints", endpoints_of_group);
-    routes.get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects", projects_of_group);
+    routes
+        .get(group, show_group)
+        .patch(group, update_group)
+        .delete(group, delete_group);
+    routes.get(
+        "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints",
+        endpoints_of_group,
+    );
+    routes.get(
+        "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects",
+        projects_of_group,
+    );
     let member = "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}";
-    routes.get(member, show_member).put(member, add_member).delete(member, remove_member);
-    routes.get("/v3/OS-EP-FILTER/endpoints/{endpoint_id}/projects", projects_of_endpoint);
+    routes
+        .get(member, show_member)
+        .put(member, add_member)
+        .delete(member, remove_member);
+    routes.get(
+        "/v3/OS-EP-FILTER/endpoints/{endpoint_id}/projects",
+        projects_of_endpoint,
+    );
     routes.get("/v3/OS-EP-FILTER/projects/{project_id}/endpoints", endpoints_of_project);
-    routes.get("/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups", groups_of_project);
+    routes.get(
+        "/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups",
+        groups_of_project,
+    );
     let one = "/v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}";
-    routes.get(one, check_endpoint).put(one, add_endpoint).delete(one, remove_endpoint);
+    routes
+        .get(one, check_endpoint)
+        .put(one, add_endpoint)
+        .delete(one, remove_endpoint);
 }
 
 fn check_filters(group: &Ref) -> Result<()> {
     let valid = ["service_id", "region_id", "interface"];
-    let unknown = group.get("filters").and_then(Value::as_object).is_some_and(|f| f.keys().any(|key| !valid.contains(&key.as_str())));
-    if unknown { Err(Error::expecting(valid.join(" or "), "endpoint_group")) } else { Ok(()) }
+    let unknown = group
+        .get("filters")
+        .and_then(Value::as_object)
+        .is_some_and(|f| f.keys().any(|key| !valid.contains(&key.as_str())));
+    if unknown {
+        Err(Error::expecting(valid.join(" or "), "endpoint_group"))
+    } else {
+        Ok(())
+    }
 }
 
 fn list_groups(s: &Identity, r: &Request) -> Result<Response> {
@@ -40,7 +70,11 @@ fn list_groups(s: &Identity, r: &Request) -> Result<Response> {
 fn create_group(s: &Identity, r: &Request) -> Result<Response> {
     let group = checked(r, &schemas::ENDPOINT_GROUP_CREATE, "endpoint_group")?;
     s.enforce(r, "identity:create_endpoint_group", &Target::new())?;
-    if group.get("filters").and_then(Value::as_object).is_none_or(Map::is_empty) {
+    if group
+        .get("filters")
+        .and_then(Value::as_object)
+        .is_none_or(Map::is_empty)
+    {
         return Err(Error::Invalid("filters field is required and cannot be empty".into()));
     }
     check_filters(&group)?;
@@ -79,22 +113,42 @@ fn delete_group(s: &Identity, r: &Request) -> Result<Response> {
 }
 
 fn endpoints_of_group(s: &Identity, r: &Request) -> Result<Response> {
-    s.enforce(r, "identity:list_endpoints_associated_with_endpoint_group", &Target::new())?;
+    s.enforce(
+        r,
+        "identity:list_endpoints_associated_with_endpoint_group",
+        &Target::new(),
+    )?;
     let found = s.read(|tx| {
         let group = ENDPOINT_GROUPS.get(tx, r.param("endpoint_group_id"))?;
         filter::endpoints_of_group(tx, &group)
     })?;
-    collection(r, "endpoints", "endpoints", all(found.into_iter().map(filter::shown).collect()), None)
+    collection(
+        r,
+        "endpoints",
+        "endpoints",
+        all(found.into_iter().map(filter::shown).collect()),
+        None,
+    )
 }
 
 fn projects_of_group(s: &Identity, r: &Request) -> Result<Response> {
-    s.enforce(r, "identity:list_projects_associated_with_endpoint_group", &Target::new())?;
+    s.enforce(
+        r,
+        "identity:list_projects_associated_with_endpoint_group",
+        &Target::new(),
+    )?;
     let found = s.read(|tx| filter::projects_of_group(tx, r.param("endpoint_group_id")))?;
     collection(r, "projects", "projects", all(found), None)
 }
 
 /// Both ends of a membership.
-fn ends(s: &Identity, r: &Request, rule: &str, then: impl Fn(&mut database::Tx<'_>, &str, &str) -> Result<()>, write: bool) -> Result<()> {
+fn ends(
+    s: &Identity,
+    r: &Request,
+    rule: &str,
+    then: impl Fn(&mut database::Tx<'_>, &str, &str) -> Result<()>,
+    write: bool,
+) -> Result<()> {
     s.enforce(r, rule, &Target::new())?;
     let (group, project) = (r.param("endpoint_group_id"), r.param("project_id"));
     let work = |tx: &mut database::Tx<'_>| {
@@ -106,11 +160,18 @@ fn ends(s: &Identity, r: &Request, rule: &str, then: impl Fn(&mut database::Tx<'
 }
 
 fn show_member(s: &Identity, r: &Request) -> Result<Response> {
-    ends(s, r, "identity:get_endpoint_group_in_project", filter::check_group, false)?;
+    ends(
+        s,
+        r,
+        "identity:get_endpoint_group_in_project",
+        filter::check_group,
+        false,
+    )?;
     let (group, project) = (r.param("endpoint_group_id"), r.param("project_id"));
     // Upstream's link has no host.
     let own = format!("/OS-EP-FILTER/endpoint_groups/{group}/projects/{project}");
-    let body = json!({"project_endpoint_group": {"endpoint_group_id": group, "project_id": project, "links": {"self": own}}});
+    let body =
+        json!({"project_endpoint_group": {"endpoint_group_id": group, "project_id": project, "links": {"self": own}}});
     Ok(Response::json(StatusCode::OK, &body))
 }
 
@@ -120,7 +181,13 @@ fn add_member(s: &Identity, r: &Request) -> Result<Response> {
 }
 
 fn remove_member(s: &Identity, r: &Request) -> Result<Response> {
-    ends(s, r, "identity:remove_endpoint_group_from_project", filter::remove_group, true)?;
+    ends(
+        s,
+        r,
+        "identity:remove_endpoint_group_from_project",
+        filter::remove_group,
+        true,
+    )?;
     no_content()
 }
 
@@ -141,7 +208,13 @@ fn endpoints_of_project(s: &Identity, r: &Request) -> Result<Response> {
         projects::get(tx, id)?;
         filter::endpoints_of_project(tx, id)
     })?;
-    collection(r, "endpoints", "endpoints", all(found.into_iter().map(filter::shown).collect()), None)
+    collection(
+        r,
+        "endpoints",
+        "endpoints",
+        all(found.into_iter().map(filter::shown).collect()),
+        None,
+    )
 }
 
 fn groups_of_project(s: &Identity, r: &Request) -> Result<Response> {
@@ -164,7 +237,11 @@ fn check_endpoint(s: &Identity, r: &Request) -> Result<Response> {
     s.read(|tx| {
         ENDPOINTS.get(tx, endpoint)?;
         projects::get(tx, project)?;
-        if filter::has_endpoint(tx, endpoint, project)? { Ok(()) } else { Err(not_in(endpoint, project)) }
+        if filter::has_endpoint(tx, endpoint, project)? {
+            Ok(())
+        } else {
+            Err(not_in(endpoint, project))
+        }
     })?;
     no_content()
 }
@@ -183,6 +260,12 @@ fn add_endpoint(s: &Identity, r: &Request) -> Result<Response> {
 fn remove_endpoint(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:remove_endpoint_from_project", &Target::new())?;
     let (endpoint, project) = (r.param("endpoint_id"), r.param("project_id"));
-    s.write(|tx| if filter::remove_endpoint(tx, endpoint, project)? { Ok(()) } else { Err(not_in(endpoint, project)) })?;
+    s.write(|tx| {
+        if filter::remove_endpoint(tx, endpoint, project)? {
+            Ok(())
+        } else {
+            Err(not_in(endpoint, project))
+        }
+    })?;
     no_content()
 }

@@ -11,16 +11,35 @@ const SERVICE_PROVIDERS_PATH: &str = "OS-FEDERATION/service_providers";
 pub(super) fn routes(routes: &mut Routes<Identity>) {
     routes.get("/v3/OS-FEDERATION/identity_providers", list_providers);
     let provider = "/v3/OS-FEDERATION/identity_providers/{idp_id}";
-    routes.get(provider, show_provider).put(provider, create_provider).patch(provider, update_provider).delete(provider, delete_provider);
-    routes.get("/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols", list_protocols);
+    routes
+        .get(provider, show_provider)
+        .put(provider, create_provider)
+        .patch(provider, update_provider)
+        .delete(provider, delete_provider);
+    routes.get(
+        "/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols",
+        list_protocols,
+    );
     let protocol = "/v3/OS-FEDERATION/identity_providers/{idp_id}/protocols/{protocol_id}";
-    routes.get(protocol, show_protocol).put(protocol, create_protocol).patch(protocol, update_protocol).delete(protocol, delete_protocol);
+    routes
+        .get(protocol, show_protocol)
+        .put(protocol, create_protocol)
+        .patch(protocol, update_protocol)
+        .delete(protocol, delete_protocol);
     routes.get("/v3/OS-FEDERATION/mappings", list_mappings);
     let mapping = "/v3/OS-FEDERATION/mappings/{mapping_id}";
-    routes.get(mapping, show_mapping).put(mapping, create_mapping).patch(mapping, update_mapping).delete(mapping, delete_mapping);
+    routes
+        .get(mapping, show_mapping)
+        .put(mapping, create_mapping)
+        .patch(mapping, update_mapping)
+        .delete(mapping, delete_mapping);
     routes.get("/v3/OS-FEDERATION/service_providers", list_service_providers);
     let sp = "/v3/OS-FEDERATION/service_providers/{service_provider_id}";
-    routes.get(sp, show_service_provider).put(sp, create_service_provider).patch(sp, update_service_provider).delete(sp, delete_service_provider);
+    routes
+        .get(sp, show_service_provider)
+        .put(sp, create_service_provider)
+        .patch(sp, update_service_provider)
+        .delete(sp, delete_service_provider);
 }
 
 /// A provider with its links.
@@ -32,15 +51,25 @@ fn shown_provider(r: &Request, mut provider: Ref) -> Ref {
 }
 
 fn provider_response(r: &Request, status: StatusCode, provider: Ref) -> Result<Response> {
-    Ok(Response::json(status, &json!({"identity_provider": shown_provider(r, provider)})))
+    Ok(Response::json(
+        status,
+        &json!({"identity_provider": shown_provider(r, provider)}),
+    ))
 }
 
 fn list_providers(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:list_identity_providers", &Target::new())?;
     let hints = s.hints(r, &["id", "enabled"], false)?;
     let mut page = s.read(|tx| store::list_providers(tx, &hints))?;
-    page.refs = page.refs.into_iter().map(|provider| shown_provider(r, provider)).collect();
-    Ok(Response::json(StatusCode::OK, &linked(r, "identity_providers", page, hints.limit)))
+    page.refs = page
+        .refs
+        .into_iter()
+        .map(|provider| shown_provider(r, provider))
+        .collect();
+    Ok(Response::json(
+        StatusCode::OK,
+        &linked(r, "identity_providers", page, hints.limit),
+    ))
 }
 
 fn show_provider(s: &Identity, r: &Request) -> Result<Response> {
@@ -88,12 +117,21 @@ fn shown_protocol(r: &Request, mut protocol: Ref, single: bool) -> Ref {
 fn list_protocols(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:list_protocols", &Target::new())?;
     let found = s.read(|tx| store::protocols(tx, r.param("idp_id")))?;
-    let shown = found.into_iter().map(|protocol| shown_protocol(r, protocol, false)).collect();
-    Ok(Response::json(StatusCode::OK, &linked(r, "protocols", all(shown), None)))
+    let shown = found
+        .into_iter()
+        .map(|protocol| shown_protocol(r, protocol, false))
+        .collect();
+    Ok(Response::json(
+        StatusCode::OK,
+        &linked(r, "protocols", all(shown), None),
+    ))
 }
 
 fn protocol_response(r: &Request, status: StatusCode, protocol: Ref) -> Result<Response> {
-    Ok(Response::json(status, &json!({"protocol": shown_protocol(r, protocol, true)})))
+    Ok(Response::json(
+        status,
+        &json!({"protocol": shown_protocol(r, protocol, true)}),
+    ))
 }
 
 fn show_protocol(s: &Identity, r: &Request) -> Result<Response> {
@@ -156,7 +194,9 @@ fn mapping(r: &Request) -> Result<Ref> {
         _ => &schemas::MAPPING_1,
     };
     // Upstream lists what is wrong, a line each, without saying where.
-    schema.validate(&mapping.clone().into()).map_err(|violation| Error::Invalid(format!("{}\n", violation.message)))?;
+    schema
+        .validate(&mapping.clone().into())
+        .map_err(|violation| Error::Invalid(format!("{}\n", violation.message)))?;
     mapping.insert("id".into(), r.param("mapping_id").into());
     mapping.retain(|name, _| matches!(name.as_str(), "id" | "rules" | "schema_version"));
     Ok(mapping)

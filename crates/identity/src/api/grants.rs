@@ -62,7 +62,11 @@ impl Grant<'_> {
 
     /// The rule: the system has rules of its own.
     fn rule(&self, action: &str) -> String {
-        let who = if matches!(self.actor, Actor::User(_)) { "user" } else { "group" };
+        let who = if matches!(self.actor, Actor::User(_)) {
+            "user"
+        } else {
+            "group"
+        };
         match (&self.place, action) {
             (Place::System, "list") => format!("identity:list_system_grants_for_{who}"),
             (Place::System, action) => format!("identity:{action}_system_grant_for_{who}"),
@@ -97,7 +101,11 @@ impl Grant<'_> {
             add("role", roles::ROLES.get(tx, self.role_id), false)?;
         }
         match &self.actor {
-            Actor::User(id) => add("user", users::get(tx, id, &s.config.security_compliance), actor_may_be_gone)?,
+            Actor::User(id) => add(
+                "user",
+                users::get(tx, id, &s.config.security_compliance),
+                actor_may_be_gone,
+            )?,
             Actor::Group(id) => add("group", groups::GROUPS.get(tx, id), actor_may_be_gone)?,
         }
         if let (Place::Project(_), Some((name, found))) = (&self.place, place(tx)) {
@@ -151,6 +159,8 @@ fn revoke(s: &Identity, r: &Request) -> Result<Response> {
     s.write(|tx| {
         s.enforce(r, &grant.rule("revoke"), &grant.target(s, tx, true)?)?;
         roles::ROLES.get(tx, grant.role_id)?;
+        // The grant is looked for first, so that a project that is not there is told as a grant that is not there.
+        assignments::check(tx, grant.role_id, &grant.actor, &grant.place, grant.inherited)?;
         exists(tx, &grant)?;
         assignments::revoke(tx, grant.role_id, &grant.actor, &grant.place, grant.inherited)
     })?;

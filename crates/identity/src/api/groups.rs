@@ -8,7 +8,10 @@ use database::Tx;
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
     routes.get("/v3/groups", list).post("/v3/groups", create);
-    routes.get("/v3/groups/{group_id}", show).patch("/v3/groups/{group_id}", update).delete("/v3/groups/{group_id}", delete);
+    routes
+        .get("/v3/groups/{group_id}", show)
+        .patch("/v3/groups/{group_id}", update)
+        .delete("/v3/groups/{group_id}", delete);
     routes.get("/v3/groups/{group_id}/users", list_users);
     let one = "/v3/groups/{group_id}/users/{user_id}";
     routes.get(one, check_user).put(one, add_user).delete(one, remove_user);
@@ -19,12 +22,17 @@ fn target(tx: &mut Tx<'_>, r: &Request) -> Result<Target> {
 }
 
 fn both(s: &Identity, tx: &mut Tx<'_>, r: &Request) -> Result<Target> {
-    target(tx, r)?.maybe("user", users::get(tx, r.param("user_id"), &s.config.security_compliance))
+    target(tx, r)?.maybe(
+        "user",
+        users::get(tx, r.param("user_id"), &s.config.security_compliance),
+    )
 }
 
 fn list(s: &Identity, r: &Request) -> Result<Response> {
     check_query(r, &schemas::GROUP_QUERY)?;
-    let target = domain_scope(r).map_or_else(Target::new, |domain| Target::new().with("group", json!({"domain_id": domain})));
+    let target = domain_scope(r).map_or_else(Target::new, |domain| {
+        Target::new().with("group", json!({"domain_id": domain}))
+    });
     s.enforce(r, "identity:list_groups", &target)?;
     let mut hints = s.hints(r, &["domain_id", "name"], true)?;
     if let Some(domain) = domain_scope(r) {
@@ -76,7 +84,11 @@ fn delete(s: &Identity, r: &Request) -> Result<Response> {
 
 fn list_users(s: &Identity, r: &Request) -> Result<Response> {
     let mut hints = s.hints(r, &["domain_id", "enabled", "name"], false)?;
-    let filters = UserFilters { expiry: super::users::expiry_filters(r)?, group_id: Some(r.param("group_id").into()), ..UserFilters::default() };
+    let filters = UserFilters {
+        expiry: super::users::expiry_filters(r)?,
+        group_id: Some(r.param("group_id").into()),
+        ..UserFilters::default()
+    };
     let page = s.read(|tx| {
         s.enforce(r, "identity:list_users_in_group", &target(tx, r)?)?;
         GROUPS.get(tx, r.param("group_id"))?;

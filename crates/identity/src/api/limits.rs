@@ -8,9 +8,14 @@ use crate::store::{is_true, projects};
 use database::Tx;
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
-    routes.get("/v3/registered_limits", list_registered).post("/v3/registered_limits", register);
+    routes
+        .get("/v3/registered_limits", list_registered)
+        .post("/v3/registered_limits", register);
     let registered = "/v3/registered_limits/{registered_limit_id}";
-    routes.get(registered, show_registered).patch(registered, update_registered).delete(registered, delete_registered);
+    routes
+        .get(registered, show_registered)
+        .patch(registered, update_registered)
+        .delete(registered, delete_registered);
     routes.get("/v3/limits", list).post("/v3/limits", create);
     routes.get("/v3/limits/model", model);
     let one = "/v3/limits/{limit_id}";
@@ -98,7 +103,11 @@ fn delete_registered(s: &Identity, r: &Request) -> Result<Response> {
 fn list(s: &Identity, r: &Request) -> Result<Response> {
     check_query(r, &schemas::LIMIT_QUERY)?;
     s.enforce(r, "identity:list_limits", &Target::new())?;
-    let mut hints = s.hints(r, &["service_id", "region_id", "resource_name", "project_id", "domain_id"], false)?;
+    let mut hints = s.hints(
+        r,
+        &["service_id", "region_id", "resource_name", "project_id", "domain_id"],
+        false,
+    )?;
     let who = &r.context().credentials;
     let superuser = who.system_scope.is_some() || who.roles.iter().any(|role| role == "admin" || role == "service");
     let page = s.read(|tx| {
@@ -106,7 +115,10 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
             return limits::list(tx, &hints);
         }
         if let Some(domain) = domain_scope(r) {
-            let inside: Vec<String> = tx.column("SELECT id FROM identity_projects WHERE domain_id = ?1", &[domain.into()])?;
+            let inside: Vec<String> = tx.column(
+                "SELECT id FROM identity_projects WHERE domain_id = ?1",
+                &[domain.into()],
+            )?;
             let mut page = limits::list(tx, &hints)?;
             page.refs.retain(|limit| match limit["project_id"].as_str() {
                 Some(project) => inside.iter().any(|id| id == project),
@@ -142,7 +154,10 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
 fn model(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:get_limit_model", &Target::new())?;
     let text = "Limit enforcement and validation does not take project hierarchy into consideration.";
-    Ok(Response::json(StatusCode::OK, &json!({"model": {"name": "flat", "description": text}})))
+    Ok(Response::json(
+        StatusCode::OK,
+        &json!({"model": {"name": "flat", "description": text}}),
+    ))
 }
 
 /// The rule looks at the limit and the project or domain it is for.

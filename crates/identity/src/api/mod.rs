@@ -66,7 +66,8 @@ fn body(request: &Request) -> Result<Ref> {
     }
     let kind = request.header("content-type").unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.is_empty() && kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json")) {
+    if !kind.is_empty() && kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json"))
+    {
         return Err(Error::expecting("application/json", "Content-Type header"));
     }
     match serde_json::from_slice(&request.body) {
@@ -84,14 +85,24 @@ fn checked(request: &Request, schema: &Schema, key: &str) -> Result<Ref> {
 
 /// The object under `key` of a body, unchecked.
 fn part(request: &Request, key: &str) -> Result<Ref> {
-    Ok(body(request)?.get(key).and_then(Value::as_object).cloned().unwrap_or_default())
+    Ok(body(request)?
+        .get(key)
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default())
 }
 
 /// The list under `key` of a body that meets the schema.
 fn checked_list(request: &Request, schema: &Schema, key: &str) -> Result<Vec<Ref>> {
     let body = Value::Object(body(request)?);
     crate::model::schemas::check(schema, &body)?;
-    Ok(body[key].as_array().into_iter().flatten().filter_map(Value::as_object).map(normalized).collect())
+    Ok(body[key]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .map(normalized)
+        .collect())
 }
 
 /// Checks the query as an object of texts, the first of each name.
@@ -105,7 +116,10 @@ fn check_query(request: &Request, schema: &Schema) -> Result<()> {
 
 /// Upstream turns colons and dashes in attribute names of new objects into underscores.
 fn normalized(object: &Ref) -> Ref {
-    object.iter().map(|(name, value)| (name.replace([':', '-'], "_"), value.clone())).collect()
+    object
+        .iter()
+        .map(|(name, value)| (name.replace([':', '-'], "_"), value.clone()))
+        .collect()
 }
 
 /// The object with a new id.
@@ -165,10 +179,12 @@ impl Identity {
     /// The caller's token with all that stands behind it.
     fn token(&self, request: &Request) -> Result<Arc<Token>> {
         let id = &request.context().token;
-        self.tokens.validate(&self.db, &self.config, id, 0).map_err(|error| match error {
-            Error::Database(_) | Error::Internal(_) => error,
-            other => Error::Unauthorized(other.to_string()),
-        })
+        self.tokens
+            .validate(&self.db, &self.config, id, 0)
+            .map_err(|error| match error {
+                Error::Database(_) | Error::Internal(_) => error,
+                other => Error::Unauthorized(other.to_string()),
+            })
     }
 
     /// Filters and paging of a list. `paged`: the list has markers, and is never longer than `max_db_limit`.
@@ -179,7 +195,9 @@ impl Identity {
                 hints = hints.equals(name, Some(value));
                 continue;
             }
-            let Some((base, comparator)) = name.split_once("__").filter(|(base, _)| known.contains(base)) else { continue };
+            let Some((base, comparator)) = name.split_once("__").filter(|(base, _)| known.contains(base)) else {
+                continue;
+            };
             let insensitive = comparator.starts_with('i');
             hints.filters.push(Filter {
                 name: base.into(),
@@ -190,15 +208,26 @@ impl Identity {
         }
         let asked = request.query.get("limit").filter(|text| !text.is_empty());
         let asked: Option<i64> = asked
-            .map(|text| text.trim().parse().map_err(|_| Error::Invalid(format!("invalid literal for int() with base 10: '{text}'"))))
+            .map(|text| {
+                text.trim()
+                    .parse()
+                    .map_err(|_| Error::Invalid(format!("invalid literal for int() with base 10: '{text}'")))
+            })
             .transpose()?;
         if asked.is_some_and(|limit| limit < 0) {
             return Err(Error::Invalid("limit must not be negative".into()));
         }
         let most = self.config.max_db_limit;
-        hints.limit = asked.filter(|limit| *limit > 0).map(|limit| (limit as usize).min(most)).or(self.config.list_limit);
+        hints.limit = asked
+            .filter(|limit| *limit > 0)
+            .map(|limit| (limit as usize).min(most))
+            .or(self.config.list_limit);
         if paged {
-            hints.marker = request.query.get("marker").filter(|text| !text.is_empty()).map(Into::into);
+            hints.marker = request
+                .query
+                .get("marker")
+                .filter(|text| !text.is_empty())
+                .map(Into::into);
             hints.full_is_truncated = hints.limit.is_some() && !hints.filters.is_empty();
         }
         Ok(hints)
@@ -247,7 +276,10 @@ fn no_content() -> Result<Response> {
 
 /// `{collection: […], links: {…}}`, each with its link under `path`.
 fn collection(request: &Request, name: &str, path: &str, page: Page, limit: Option<usize>) -> Result<Response> {
-    Ok(Response::json(StatusCode::OK, &collection_value(request, name, path, page, limit)))
+    Ok(Response::json(
+        StatusCode::OK,
+        &collection_value(request, name, path, page, limit),
+    ))
 }
 
 fn collection_value(request: &Request, name: &str, path: &str, mut page: Page, limit: Option<usize>) -> Value {
@@ -303,7 +335,9 @@ fn domain_scope(request: &Request) -> Option<&str> {
 /// A new object of a domain that was not named belongs to the token's, else to the default one.
 fn with_domain(identity: &Identity, request: &Request, mut object: Ref) -> Ref {
     if text(&object, "domain_id").is_empty() {
-        let domain = domain_scope(request).unwrap_or(&identity.config.default_domain_id).to_owned();
+        let domain = domain_scope(request)
+            .unwrap_or(&identity.config.default_domain_id)
+            .to_owned();
         object.insert("domain_id".into(), domain.into());
     }
     object

@@ -16,17 +16,28 @@ const PATH: &str = "OS-OAUTH1/consumers";
 const VERIFIER: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
-    routes.get("/v3/OS-OAUTH1/consumers", list_consumers).post("/v3/OS-OAUTH1/consumers", create_consumer);
+    routes
+        .get("/v3/OS-OAUTH1/consumers", list_consumers)
+        .post("/v3/OS-OAUTH1/consumers", create_consumer);
     let consumer = "/v3/OS-OAUTH1/consumers/{consumer_id}";
-    routes.get(consumer, show_consumer).patch(consumer, update_consumer).delete(consumer, delete_consumer);
+    routes
+        .get(consumer, show_consumer)
+        .patch(consumer, update_consumer)
+        .delete(consumer, delete_consumer);
     routes.public(Method::POST, "/v3/OS-OAUTH1/request_token", create_request_token);
     routes.public(Method::POST, "/v3/OS-OAUTH1/access_token", create_access_token);
     routes.put("/v3/OS-OAUTH1/authorize/{request_token_id}", authorize);
     routes.get("/v3/users/{user_id}/OS-OAUTH1/access_tokens", list_access_tokens);
     let token = "/v3/users/{user_id}/OS-OAUTH1/access_tokens/{access_token_id}";
     routes.get(token, show_access_token).delete(token, delete_access_token);
-    routes.get("/v3/users/{user_id}/OS-OAUTH1/access_tokens/{access_token_id}/roles", list_roles);
-    routes.get("/v3/users/{user_id}/OS-OAUTH1/access_tokens/{access_token_id}/roles/{role_id}", show_role);
+    routes.get(
+        "/v3/users/{user_id}/OS-OAUTH1/access_tokens/{access_token_id}/roles",
+        list_roles,
+    );
+    routes.get(
+        "/v3/users/{user_id}/OS-OAUTH1/access_tokens/{access_token_id}/roles/{role_id}",
+        show_role,
+    );
 }
 
 fn without_secret(mut consumer: Ref) -> Ref {
@@ -37,7 +48,13 @@ fn without_secret(mut consumer: Ref) -> Ref {
 fn list_consumers(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:list_consumers", &Target::new())?;
     let found = s.read(|tx| CONSUMERS.find_all(tx, "1 = 1", &[]))?;
-    collection(r, "consumers", PATH, all(found.into_iter().map(without_secret).collect()), None)
+    collection(
+        r,
+        "consumers",
+        PATH,
+        all(found.into_iter().map(without_secret).collect()),
+        None,
+    )
 }
 
 fn create_consumer(s: &Identity, r: &Request) -> Result<Response> {
@@ -80,7 +97,13 @@ fn delete_consumer(s: &Identity, r: &Request) -> Result<Response> {
     let id = r.param("consumer_id");
     s.write(|tx| {
         CONSUMERS.delete(tx, id)?;
-        s.revoke(tx, Event { consumer_id: Some(id), ..Event::default() })
+        s.revoke(
+            tx,
+            Event {
+                consumer_id: Some(id),
+                ..Event::default()
+            },
+        )
     })?;
     no_content()
 }
@@ -123,29 +146,43 @@ fn authorize(s: &Identity, r: &Request) -> Result<Response> {
     schemas::check_part(&schemas::AUTHORIZE, &wanted)?;
     let token = s.token(r)?;
     if token.is_delegated_or_trust() {
-        return Err(Error::Forbidden("Cannot authorize a request token with a token issued via delegation.".into()));
+        return Err(Error::Forbidden(
+            "Cannot authorize a request token with a token issued via delegation.".into(),
+        ));
     }
-    let verifier: String = VERIFIER.choose_multiple(&mut rand::rng(), 8).map(|c| char::from(*c)).collect();
+    let verifier: String = VERIFIER
+        .choose_multiple(&mut rand::rng(), 8)
+        .map(|c| char::from(*c))
+        .collect();
     s.write(|tx| {
         let mut request = request_token(tx, r.param("request_token_id"))?;
         let mut ids = Vec::new();
         for role in wanted.as_array().into_iter().flatten() {
             ids.push(match role["id"].as_str() {
                 Some(id) => id.to_owned(),
-                None => text(&roles::unique_by_name(tx, role["name"].as_str().unwrap_or_default())?, "id").to_owned(),
+                None => text(
+                    &roles::unique_by_name(tx, role["name"].as_str().unwrap_or_default())?,
+                    "id",
+                )
+                .to_owned(),
             });
         }
         let place = Place::Project(text(&request, "requested_project_id").into());
         let held = assignments::effective_roles(tx, &token.payload.user_id, &place, false)?;
         if ids.iter().any(|id| !held.contains(id)) {
-            return Err(Error::Unauthorized("authorizing user does not have role required".into()));
+            return Err(Error::Unauthorized(
+                "authorizing user does not have role required".into(),
+            ));
         }
         request.insert("authorizing_user_id".into(), token.payload.user_id.clone().into());
         request.insert("verifier".into(), verifier.clone().into());
         request.insert("role_ids".into(), ids.into());
         REQUEST_TOKENS.update(tx, &request)
     })?;
-    Ok(Response::json(StatusCode::OK, &json!({"token": {"oauth_verifier": verifier}})))
+    Ok(Response::json(
+        StatusCode::OK,
+        &json!({"token": {"oauth_verifier": verifier}}),
+    ))
 }
 
 fn create_access_token(s: &Identity, r: &Request) -> Result<Response> {
@@ -156,7 +193,9 @@ fn create_access_token(s: &Identity, r: &Request) -> Result<Response> {
     let refuse = |why: &str| Error::Unauthorized(why.into());
     let (request, consumer) = s.read(|tx| {
         let request = request_token(tx, request_id)?;
-        let consumer = CONSUMERS.get(tx, consumer_id).map_err(|_| refuse("Provided consumer does not exist."))?;
+        let consumer = CONSUMERS
+            .get(tx, consumer_id)
+            .map_err(|_| refuse("Provided consumer does not exist."))?;
         Ok((request, consumer))
     })?;
     if text(&request, "consumer_id") != consumer_id {
@@ -176,7 +215,9 @@ fn create_access_token(s: &Identity, r: &Request) -> Result<Response> {
 
 fn check_not_delegated(s: &Identity, r: &Request) -> Result<()> {
     if s.token(r)?.is_delegated_or_trust() {
-        return Err(Error::Forbidden("Cannot manage OAuth access tokens with a token issued via delegation.".into()));
+        return Err(Error::Forbidden(
+            "Cannot manage OAuth access tokens with a token issued via delegation.".into(),
+        ));
     }
     Ok(())
 }
@@ -186,7 +227,14 @@ fn shown(r: &Request, mut token: Ref) -> Ref {
     token.remove("access_secret");
     let expires = token["expires_at"].as_i64().map(::api::time::iso8601_micros);
     token.insert("expires_at".into(), expires.into());
-    let own = url(r, &format!("users/{}/OS-OAUTH1/access_tokens/{}", text(&token, "authorizing_user_id"), text(&token, "id")));
+    let own = url(
+        r,
+        &format!(
+            "users/{}/OS-OAUTH1/access_tokens/{}",
+            text(&token, "authorizing_user_id"),
+            text(&token, "id")
+        ),
+    );
     set_link(&mut token, "roles", format!("{own}/roles"));
     set_link(&mut token, "self", own);
     token
@@ -197,7 +245,10 @@ fn list_access_tokens(s: &Identity, r: &Request) -> Result<Response> {
     check_not_delegated(s, r)?;
     let found = s.read(|tx| store::access_tokens_of(tx, r.param("user_id")))?;
     let shown = found.into_iter().map(|token| shown(r, token)).collect();
-    Ok(Response::json(StatusCode::OK, &linked(r, "access_tokens", all(shown), None)))
+    Ok(Response::json(
+        StatusCode::OK,
+        &linked(r, "access_tokens", all(shown), None),
+    ))
 }
 
 /// The access token of the path, which must be this user's.
@@ -213,7 +264,10 @@ fn show_access_token(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:get_access_token", &Target::new())?;
     check_not_delegated(s, r)?;
     let token = s.read(|tx| owned(tx, r))?;
-    Ok(Response::json(StatusCode::OK, &json!({"access_token": shown(r, token)})))
+    Ok(Response::json(
+        StatusCode::OK,
+        &json!({"access_token": shown(r, token)}),
+    ))
 }
 
 fn delete_access_token(s: &Identity, r: &Request) -> Result<Response> {
@@ -238,7 +292,12 @@ fn brief(mut role: Ref) -> Ref {
 }
 
 fn role_ids(token: &Ref) -> Vec<String> {
-    token["role_ids"].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(Into::into)).collect()
+    token["role_ids"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|id| id.as_str().map(Into::into))
+        .collect()
 }
 
 fn list_roles(s: &Identity, r: &Request) -> Result<Response> {

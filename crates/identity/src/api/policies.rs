@@ -11,7 +11,10 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
     let one = "/v3/policies/{policy_id}";
     routes.get(one, show).patch(one, update).delete(one, delete);
     routes.get("/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints", list_endpoints);
-    routes.get("/v3/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy", show_for_endpoint);
+    routes.get(
+        "/v3/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy",
+        show_for_endpoint,
+    );
     for path in [
         "/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}",
         "/v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}",
@@ -99,24 +102,40 @@ fn with_association(
     action: &str,
     then: impl Fn(&mut database::Tx<'_>, &str, Association<'_>) -> Result<()>,
 ) -> Result<Response> {
-    let with = Association { endpoint_id: r.param("endpoint_id"), service_id: r.param("service_id"), region_id: r.param("region_id") };
+    let with = Association {
+        endpoint_id: r.param("endpoint_id"),
+        service_id: r.param("service_id"),
+        region_id: r.param("region_id"),
+    };
     let kind = match with {
         Association { endpoint_id, .. } if !endpoint_id.is_empty() => "endpoint",
         Association { region_id, .. } if !region_id.is_empty() => "region_and_service",
         _ => "service",
     };
-    s.enforce(r, &format!("identity:{action}_policy_association_for_{kind}"), &Target::new())?;
+    s.enforce(
+        r,
+        &format!("identity:{action}_policy_association_for_{kind}"),
+        &Target::new(),
+    )?;
     let policy = r.param("policy_id");
     let work = |tx: &mut database::Tx<'_>| {
         POLICIES.get(tx, policy)?;
-        for (table, id) in [(&ENDPOINTS, with.endpoint_id), (&SERVICES, with.service_id), (&REGIONS, with.region_id)] {
+        for (table, id) in [
+            (&ENDPOINTS, with.endpoint_id),
+            (&SERVICES, with.service_id),
+            (&REGIONS, with.region_id),
+        ] {
             if !id.is_empty() {
                 table.get(tx, id)?;
             }
         }
         then(tx, policy, with)
     };
-    if action == "check" { s.read(work)? } else { s.write(work)? };
+    if action == "check" {
+        s.read(work)?
+    } else {
+        s.write(work)?
+    };
     no_content()
 }
 

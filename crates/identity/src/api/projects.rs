@@ -11,7 +11,10 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
     let one = "/v3/projects/{project_id}";
     routes.get(one, show).patch(one, update).delete(one, delete);
     let tags = "/v3/projects/{project_id}/tags";
-    routes.get(tags, list_tags).put(tags, set_tags).delete(tags, delete_tags);
+    routes
+        .get(tags, list_tags)
+        .put(tags, set_tags)
+        .delete(tags, delete_tags);
     let tag = "/v3/projects/{project_id}/tags/{value}";
     routes.get(tag, check_tag).put(tag, add_tag).delete(tag, delete_tag);
 }
@@ -29,7 +32,13 @@ pub(super) fn filtered(mut refs: Vec<Ref>, hints: &Hints) -> Result<Page> {
             match has {
                 Value::Bool(has) => *has == bool_from_text(wanted, true),
                 has => {
-                    let fold = |text: &str| if filter.case_sensitive { text.to_owned() } else { text.to_lowercase() };
+                    let fold = |text: &str| {
+                        if filter.case_sensitive {
+                            text.to_owned()
+                        } else {
+                            text.to_lowercase()
+                        }
+                    };
                     let text = has.as_str().unwrap_or_default();
                     match filter.comparator.as_str() {
                         "equals" => text == wanted,
@@ -59,7 +68,12 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
         hints = hints.equals("domain_id", Some(domain));
     }
     let given = |name: &str| r.query.get(name).map(Into::into);
-    let tags = TagFilters { tags: given("tags"), tags_any: given("tags-any"), not_tags: given("not-tags"), not_tags_any: given("not-tags-any") };
+    let tags = TagFilters {
+        tags: given("tags"),
+        tags_any: given("tags-any"),
+        not_tags: given("not-tags"),
+        not_tags_any: given("not-tags-any"),
+    };
     let limit = hints.limit;
     hints.full_is_truncated = true;
     hints.limit = limit.or(Some(s.config.max_db_limit));
@@ -70,7 +84,11 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
 
 fn create(s: &Identity, r: &Request) -> Result<Response> {
     let project = checked(r, &schemas::PROJECT_CREATE, "project")?;
-    s.enforce(r, "identity:create_project", &Target::new().with("project", project.clone()))?;
+    s.enforce(
+        r,
+        "identity:create_project",
+        &Target::new().with("project", project.clone()),
+    )?;
     let mut project = with_new_id(project);
     if !is_true(&project, "is_domain") {
         project = with_domain(s, r, project);
@@ -78,7 +96,10 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
     let project = normalized(&project);
     let project = s.write(|tx| {
         s.create_project(tx, project.clone()).map_err(|error| match error {
-            Error::NotFound { what: "domain" | "project", .. } => Error::Invalid(error.to_string()),
+            Error::NotFound {
+                what: "domain" | "project",
+                ..
+            } => Error::Invalid(error.to_string()),
             other => other,
         })
     })?;
@@ -87,8 +108,11 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
 
 /// `{id: {id: null}}`: nested up or down.
 fn nested(children: &[Ref], id: &str) -> Value {
-    let below: Map<String, Value> =
-        children.iter().filter(|c| text(c, "parent_id") == id).map(|c| (text(c, "id").to_owned(), nested(children, text(c, "id")))).collect();
+    let below: Map<String, Value> = children
+        .iter()
+        .filter(|c| text(c, "parent_id") == id)
+        .map(|c| (text(c, "id").to_owned(), nested(children, text(c, "id"))))
+        .collect();
     if below.is_empty() { Value::Null } else { below.into() }
 }
 
@@ -104,7 +128,11 @@ fn show(s: &Identity, r: &Request) -> Result<Response> {
 fn expand(s: &Identity, tx: &mut Tx<'_>, r: &Request, mut project: Ref) -> Result<Ref> {
     let [parents_as_list, parents_as_ids, subtree_as_list, subtree_as_ids] =
         ["parents_as_list", "parents_as_ids", "subtree_as_list", "subtree_as_ids"].map(|name| is_set(r, name));
-    let both = |what: &str| Err(Error::Invalid(format!("Cannot use {what}_as_list and {what}_as_ids query params at the same time.")));
+    let both = |what: &str| {
+        Err(Error::Invalid(format!(
+            "Cannot use {what}_as_list and {what}_as_ids query params at the same time."
+        )))
+    };
     if parents_as_list && parents_as_ids {
         return both("parents");
     }
@@ -116,10 +144,21 @@ fn expand(s: &Identity, tx: &mut Tx<'_>, r: &Request, mut project: Ref) -> Resul
     let visible = |tx: &mut Tx<'_>, refs: Vec<Ref>| -> Result<Value> {
         let (reachable, _) = s.reachable(tx, r.context().user_id())?;
         let mut shown = Vec::new();
-        for mut object in refs.into_iter().filter(|p| reachable.iter().any(|id| id == text(p, "id"))) {
+        for mut object in refs
+            .into_iter()
+            .filter(|p| reachable.iter().any(|id| id == text(p, "id")))
+        {
             if is_set(r, "include_limits") {
                 let hints = Hints::default().equals("project_id", Some(text(&object, "id")));
-                object.insert("limits".into(), limits::list(tx, &hints)?.refs.into_iter().map(Value::Object).collect::<Vec<_>>().into());
+                object.insert(
+                    "limits".into(),
+                    limits::list(tx, &hints)?
+                        .refs
+                        .into_iter()
+                        .map(Value::Object)
+                        .collect::<Vec<_>>()
+                        .into(),
+                );
             }
             link(r, "projects", &mut object);
             shown.push(json!({"project": object}));
@@ -131,13 +170,20 @@ fn expand(s: &Identity, tx: &mut Tx<'_>, r: &Request, mut project: Ref) -> Resul
         let value = if parents_as_list {
             visible(tx, parents)?
         } else {
-            parents.iter().rev().fold(Value::Null, |above, parent| json!({text(parent, "id"): above}))
+            parents
+                .iter()
+                .rev()
+                .fold(Value::Null, |above, parent| json!({text(parent, "id"): above}))
         };
         project.insert("parents".into(), value);
     }
     if subtree_as_list || subtree_as_ids {
         let subtree = projects::subtree(tx, &id)?;
-        let value = if subtree_as_list { visible(tx, subtree)? } else { nested(&subtree, &id) };
+        let value = if subtree_as_list {
+            visible(tx, subtree)?
+        } else {
+            nested(&subtree, &id)
+        };
         project.insert("subtree".into(), value);
     }
     Ok(project)
@@ -168,7 +214,10 @@ fn shown_tags(r: &Request, tags: &Value) -> Result<Response> {
     if !r.query.is_empty() {
         own = format!("{own}?{}", r.query.raw());
     }
-    Ok(Response::json(StatusCode::OK, &json!({"links": {"self": own}, "tags": tags})))
+    Ok(Response::json(
+        StatusCode::OK,
+        &json!({"links": {"self": own}, "tags": tags}),
+    ))
 }
 
 fn list_tags(s: &Identity, r: &Request) -> Result<Response> {
@@ -189,14 +238,30 @@ fn check_tags_mutable(project: &Ref, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn write_tags(s: &Identity, r: &Request, rule: &str, what: &str, change: impl Fn(Vec<String>) -> Result<Vec<String>>) -> Result<Value> {
+fn write_tags(
+    s: &Identity,
+    r: &Request,
+    rule: &str,
+    what: &str,
+    change: impl Fn(Vec<String>) -> Result<Vec<String>>,
+) -> Result<Value> {
     s.write(|tx| {
         s.enforce(r, rule, &target(tx, r)?)?;
         let project = projects::get(tx, r.param("project_id"))?;
         check_tags_mutable(&project, what)?;
-        let tags = project["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect();
+        let tags = project["tags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(Into::into)
+            .collect();
         let tags = Value::from(change(tags)?);
-        s.update_project(tx, r.param("project_id"), Ref::from_iter([("tags".into(), tags.clone())]))?;
+        s.update_project(
+            tx,
+            r.param("project_id"),
+            Ref::from_iter([("tags".into(), tags.clone())]),
+        )?;
         Ok(tags)
     })
 }
@@ -205,7 +270,13 @@ fn set_tags(s: &Identity, r: &Request) -> Result<Response> {
     let body = Value::Object(body(r)?);
     schemas::check(&schemas::TAGS_UPDATE, &body)?;
     schemas::check_part(&schemas::TAGS, body.get("tags").unwrap_or(&json!({})))?;
-    let new: Vec<String> = body["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).map(|tag| tag.trim().to_owned()).collect();
+    let new: Vec<String> = body["tags"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|tag| tag.trim().to_owned())
+        .collect();
     let tags = write_tags(s, r, "identity:update_project_tags", "update", |_| Ok(new.clone()))?;
     shown_tags(r, &tags)
 }
@@ -224,7 +295,11 @@ fn check_tag(s: &Identity, r: &Request) -> Result<Response> {
     s.read(|tx| {
         s.enforce(r, "identity:get_project_tag", &target(tx, r)?)?;
         let project = projects::get(tx, r.param("project_id"))?;
-        let has = project["tags"].as_array().into_iter().flatten().any(|t| t.as_str() == Some(tag));
+        let has = project["tags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|t| t.as_str() == Some(tag));
         if has { Ok(()) } else { Err(no_tag(tag)) }
     })?;
     no_content()

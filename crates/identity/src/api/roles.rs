@@ -11,14 +11,26 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
     routes.get(one, show).patch(one, update).delete(one, delete);
     routes.get("/v3/roles/{prior_role_id}/implies", list_implied);
     let implied = "/v3/roles/{prior_role_id}/implies/{implied_role_id}";
-    routes.get(implied, show_implied).head(implied, check_implied).put(implied, imply).delete(implied, unimply);
+    routes
+        .get(implied, show_implied)
+        .head(implied, check_implied)
+        .put(implied, imply)
+        .delete(implied, unimply);
     routes.get("/v3/role_inferences", list_inferences);
 }
 
 fn list(s: &Identity, r: &Request) -> Result<Response> {
     check_query(r, &schemas::ROLE_QUERY)?;
     let of_domain = r.query.get("domain_id").is_some_and(|id| !id.is_empty());
-    s.enforce(r, if of_domain { "identity:list_domain_roles" } else { "identity:list_roles" }, &Target::new())?;
+    s.enforce(
+        r,
+        if of_domain {
+            "identity:list_domain_roles"
+        } else {
+            "identity:list_roles"
+        },
+        &Target::new(),
+    )?;
     let mut hints = s.hints(r, &["name", "domain_id"], false)?;
     if !of_domain {
         hints.filters.retain(|f| f.name != "domain_id");
@@ -33,7 +45,11 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
     if text(&role, "domain_id").is_empty() {
         s.enforce(r, "identity:create_role", &Target::new())?;
     } else {
-        s.enforce(r, "identity:create_domain_role", &Target::new().with("role", role.clone()))?;
+        s.enforce(
+            r,
+            "identity:create_domain_role",
+            &Target::new().with("role", role.clone()),
+        )?;
     }
     let role = normalized(&with_new_id(role));
     let role = s.write(|tx| s.create_role(tx, role.clone()))?;
@@ -102,8 +118,14 @@ fn list_implied(s: &Identity, r: &Request) -> Result<Response> {
 }
 
 fn shown_pair(r: &Request, status: StatusCode, prior: &Ref, implied: &Ref) -> Response {
-    let own = url(r, &format!("roles/{}/implies/{}", text(prior, "id"), text(implied, "id")));
-    Response::json(status, &json!({"role_inference": {"prior_role": brief(r, prior), "implies": brief(r, implied)}, "links": {"self": own}}))
+    let own = url(
+        r,
+        &format!("roles/{}/implies/{}", text(prior, "id"), text(implied, "id")),
+    );
+    Response::json(
+        status,
+        &json!({"role_inference": {"prior_role": brief(r, prior), "implies": brief(r, implied)}, "links": {"self": own}}),
+    )
 }
 
 fn show_implied(s: &Identity, r: &Request) -> Result<Response> {
@@ -143,7 +165,12 @@ fn unimply(s: &Identity, r: &Request) -> Result<Response> {
 fn list_inferences(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:list_role_inference_rules", &Target::new())?;
     let (implications, roles) = s.read(|tx| Ok((roles::implications(tx)?, ROLES.find_all(tx, "1 = 1", &[])?)))?;
-    let find = |id: &str| roles.iter().find(|role| text(role, "id") == id).map(|role| brief(r, role));
+    let find = |id: &str| {
+        roles
+            .iter()
+            .find(|role| text(role, "id") == id)
+            .map(|role| brief(r, role))
+    };
     let inferences: Vec<Value> = implications
         .iter()
         .filter_map(|(prior, implied)| {

@@ -10,7 +10,9 @@ use database::{Tx, now};
 const PATH: &str = "OS-TRUST/trusts";
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
-    routes.get("/v3/OS-TRUST/trusts", list).post("/v3/OS-TRUST/trusts", create);
+    routes
+        .get("/v3/OS-TRUST/trusts", list)
+        .post("/v3/OS-TRUST/trusts", create);
     let one = "/v3/OS-TRUST/trusts/{trust_id}";
     routes.get(one, show).delete(one, delete);
     routes.get("/v3/OS-TRUST/trusts/{trust_id}/roles", list_roles);
@@ -19,7 +21,11 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
 
 /// A time in the future.
 pub(super) fn parse_expiration(given: &str) -> Result<i64> {
-    let with_zone = if given.ends_with('Z') { given.to_owned() } else { format!("{given}Z") };
+    let with_zone = if given.ends_with('Z') {
+        given.to_owned()
+    } else {
+        format!("{given}Z")
+    };
     let at = ::api::time::parse(&with_zone).ok_or_else(|| {
         Error::Invalid("Timestamp not in expected format. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.".into())
     })?;
@@ -37,14 +43,21 @@ fn check_delegated(token: &Token) -> Result<()> {
 }
 
 fn with_times(mut trust: Ref) -> Ref {
-    let expires = trust["expires_at"].as_i64().map(|at| ::api::time::iso8601_micros(at / 1_000_000 * 1_000_000));
+    let expires = trust["expires_at"]
+        .as_i64()
+        .map(|at| ::api::time::iso8601_micros(at / 1_000_000 * 1_000_000));
     trust.insert("expires_at".into(), expires.into());
     trust
 }
 
 /// A trust as the API shows one: its roles in full.
 fn shown(tx: &mut Tx<'_>, r: &Request, trust: Ref) -> Result<Ref> {
-    let ids: Vec<String> = trust["roles"].as_array().into_iter().flatten().filter_map(|role| role["id"].as_str().map(Into::into)).collect();
+    let ids: Vec<String> = trust["roles"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|role| role["id"].as_str().map(Into::into))
+        .collect();
     let mut shown = with_times(trust);
     let mut full = Vec::new();
     for mut role in roles::ROLES.get_many(tx, &ids)? {
@@ -63,7 +76,11 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
         .into_iter()
         .find_map(|(name, who)| given(name).map(|id| (name, who, id)));
     match by {
-        Some((name, who, id)) => s.enforce(r, &format!("identity:list_trusts_for_{who}"), &Target::new().with("trust", json!({name: id})))?,
+        Some((name, who, id)) => s.enforce(
+            r,
+            &format!("identity:list_trusts_for_{who}"),
+            &Target::new().with("trust", json!({name: id})),
+        )?,
         None => s.enforce(r, "identity:list_trusts", &Target::new())?,
     }
     check_delegated(&*s.token(r)?)?;
@@ -71,7 +88,13 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
         None if !r.query.is_empty() => Vec::new(),
         by => s.read(|tx| trusts::list(tx, by.map(|(name, _, id)| (name, id))))?,
     };
-    collection(r, "trusts", PATH, all(found.into_iter().map(with_times).collect()), None)
+    collection(
+        r,
+        "trusts",
+        PATH,
+        all(found.into_iter().map(with_times).collect()),
+        None,
+    )
 }
 
 fn create(s: &Identity, r: &Request) -> Result<Response> {
@@ -79,7 +102,11 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
     s.enforce(r, "identity:create_trust", &Target::new().with("trust", trust.clone()))?;
     let token = s.token(r)?;
     check_delegated(&token)?;
-    let wanted = trust.get("roles").and_then(Value::as_array).cloned().unwrap_or_default();
+    let wanted = trust
+        .get("roles")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     if !text(&trust, "project_id").is_empty() && wanted.is_empty() {
         return Err(Error::Action("At least one role should be specified".into()));
     }
@@ -97,12 +124,19 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
         for role in &wanted {
             let id = match role["id"].as_str() {
                 Some(id) => id.to_owned(),
-                None => text(&roles::unique_by_name(tx, role["name"].as_str().unwrap_or_default())?, "id").to_owned(),
+                None => text(
+                    &roles::unique_by_name(tx, role["name"].as_str().unwrap_or_default())?,
+                    "id",
+                )
+                .to_owned(),
             };
             role_ids.push(id);
         }
         check_roles(tx, &trust, &role_ids)?;
-        new.insert("roles".into(), role_ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>().into());
+        new.insert(
+            "roles".into(),
+            role_ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>().into(),
+        );
         new.insert("expires_at".into(), expires_at.map_or(Value::Null, Value::from));
         let new = with_new_id(new);
         let created = s.create_trust(tx, new, token.trust.as_ref())?;
@@ -118,7 +152,12 @@ fn check_roles(tx: &mut Tx<'_>, trust: &Ref, role_ids: &[String]) -> Result<()> 
         "" => Default::default(),
         project => {
             projects::get(tx, project)?;
-            assignments::effective_roles(tx, text(trust, "trustor_user_id"), &Place::Project(project.into()), true)?
+            assignments::effective_roles(
+                tx,
+                text(trust, "trustor_user_id"),
+                &Place::Project(project.into()),
+                true,
+            )?
         }
     };
     match role_ids.iter().find(|role| !held.contains(*role)) {
@@ -138,10 +177,14 @@ impl Identity {
             trust.insert("redelegation_count".into(), 0.into());
         } else {
             if let Some(asked) = asked.filter(|asked| *asked > most) {
-                return Err(Error::Forbidden(format!("Requested redelegation depth of {asked} is greater than allowed {most}")));
+                return Err(Error::Forbidden(format!(
+                    "Requested redelegation depth of {asked} is greater than allowed {most}"
+                )));
             }
             if trust.get("remaining_uses").is_some_and(|uses| !uses.is_null()) {
-                return Err(Error::Invalid("remaining_uses must not be set if redelegation is allowed".into()));
+                return Err(Error::Invalid(
+                    "remaining_uses must not be set if redelegation is allowed".into(),
+                ));
             }
         }
         if let Some(from) = from {
@@ -168,14 +211,20 @@ impl Identity {
 fn check_handed_on(parent: &Ref, trust: &mut Ref, most: i64) -> Result<()> {
     let depth = parent["redelegation_count"].as_i64().unwrap_or(0);
     if depth <= 0 || depth > most {
-        return Err(Error::Forbidden(format!("Remaining redelegation depth of {depth} out of allowed range of [0..{most}]")));
+        return Err(Error::Forbidden(format!(
+            "Remaining redelegation depth of {depth} out of allowed range of [0..{most}]"
+        )));
     }
     if trust.get("remaining_uses").is_some_and(|uses| !uses.is_null()) {
-        return Err(Error::Forbidden("Field \"remaining_uses\" must not be set in order to redelegate a trust".into()));
+        return Err(Error::Forbidden(
+            "Field \"remaining_uses\" must not be set in order to redelegate a trust".into(),
+        ));
     }
     match (trust["expires_at"].as_i64(), parent["expires_at"].as_i64()) {
         (Some(asked), Some(given)) if given < asked => {
-            return Err(Error::Forbidden("Requested expiration time is more than redelegated trust can provide".into()));
+            return Err(Error::Forbidden(
+                "Requested expiration time is more than redelegated trust can provide".into(),
+            ));
         }
         (None, Some(given)) => {
             trust.insert("expires_at".into(), given.into());
@@ -183,11 +232,20 @@ fn check_handed_on(parent: &Ref, trust: &mut Ref, most: i64) -> Result<()> {
         _ => {}
     }
     let given = parent["roles"].as_array().cloned().unwrap_or_default();
-    if trust["roles"].as_array().into_iter().flatten().any(|role| !given.iter().any(|g| g["id"] == role["id"])) {
-        return Err(Error::Forbidden("Some of requested roles are not in redelegated trust".into()));
+    if trust["roles"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|role| !given.iter().any(|g| g["id"] == role["id"]))
+    {
+        return Err(Error::Forbidden(
+            "Some of requested roles are not in redelegated trust".into(),
+        ));
     }
     if !is_true(parent, "impersonation") && is_true(trust, "impersonation") {
-        return Err(Error::Forbidden("Impersonation is not allowed because redelegated trust does not specify impersonation.".into()));
+        return Err(Error::Forbidden(
+            "Impersonation is not allowed because redelegated trust does not specify impersonation.".into(),
+        ));
     }
     Ok(())
 }
@@ -215,7 +273,13 @@ fn delete(s: &Identity, r: &Request) -> Result<Response> {
         let trust = allowed(s, tx, r, "identity:delete_trust")?;
         check_delegated(&token)?;
         for id in trusts::delete(tx, text(&trust, "id"))? {
-            s.revoke(tx, Event { trust_id: Some(&id), ..Event::default() })?;
+            s.revoke(
+                tx,
+                Event {
+                    trust_id: Some(&id),
+                    ..Event::default()
+                },
+            )?;
         }
         Ok(())
     })?;
@@ -229,7 +293,10 @@ fn list_roles(s: &Identity, r: &Request) -> Result<Response> {
         check_delegated(&token)?;
         shown(tx, r, trust)
     })?;
-    Ok(Response::json(StatusCode::OK, &json!({"roles": trust["roles"], "links": trust["roles_links"]})))
+    Ok(Response::json(
+        StatusCode::OK,
+        &json!({"roles": trust["roles"], "links": trust["roles_links"]}),
+    ))
 }
 
 fn show_role(s: &Identity, r: &Request) -> Result<Response> {
@@ -238,7 +305,12 @@ fn show_role(s: &Identity, r: &Request) -> Result<Response> {
     let role = s.read(|tx| {
         let trust = allowed(s, tx, r, "identity:get_role_for_trust")?;
         check_delegated(&token)?;
-        if !trust["roles"].as_array().into_iter().flatten().any(|role| role["id"].as_str() == Some(id)) {
+        if !trust["roles"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|role| role["id"].as_str() == Some(id))
+        {
             return Err(Error::not_found("role", id));
         }
         roles::ROLES.get(tx, id)

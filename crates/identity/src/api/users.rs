@@ -8,7 +8,10 @@ use database::Tx;
 
 pub(super) fn routes(routes: &mut Routes<Identity>) {
     routes.get("/v3/users", list).post("/v3/users", create);
-    routes.get("/v3/users/{user_id}", show).patch("/v3/users/{user_id}", update).delete("/v3/users/{user_id}", delete);
+    routes
+        .get("/v3/users/{user_id}", show)
+        .patch("/v3/users/{user_id}", update)
+        .delete("/v3/users/{user_id}", delete);
     routes.public(::api::Method::POST, "/v3/users/{user_id}/password", change_password);
     routes.get("/v3/users/{user_id}/groups", list_groups);
     routes.get("/v3/users/{user_id}/projects", list_projects);
@@ -18,7 +21,9 @@ pub(super) fn routes(routes: &mut Routes<Identity>) {
 /// The rule's target is the user, where there is one.
 pub(super) fn target(s: &Identity, tx: &mut Tx<'_>, request: &Request) -> Result<Target> {
     let id = request.param("user_id");
-    Target::new().arg("user_id", id).maybe("user", get_user(tx, id, &s.config.security_compliance))
+    Target::new()
+        .arg("user_id", id)
+        .maybe("user", get_user(tx, id, &s.config.security_compliance))
 }
 
 /// `password_expires_at=lt:2026-01-01T00:00:00Z` and the like.
@@ -27,7 +32,11 @@ pub(super) fn expiry_filters(request: &Request) -> Result<Vec<Expiry>> {
     for value in request.query.all("password_expires_at") {
         // An operator of two or three letters is followed by a colon; a year is not.
         let has_operator = value.get(2..4).is_some_and(|s| s.contains(':'));
-        let (operator, at) = if has_operator { value.split_once(':').unwrap_or(("eq", value)) } else { ("eq", value) };
+        let (operator, at) = if has_operator {
+            value.split_once(':').unwrap_or(("eq", value))
+        } else {
+            ("eq", value)
+        };
         let at = ::api::time::parse(at).ok_or_else(|| {
             Error::Invalid(
                 "Timestamp not in expected format. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.".into(),
@@ -62,7 +71,9 @@ fn list(s: &Identity, r: &Request) -> Result<Response> {
     let federated = ["idp_id", "protocol_id", "unique_id"].into_iter();
     let filters = UserFilters {
         expiry: expiry_filters(r)?,
-        federated: federated.filter_map(|name| Some((name, r.query.get(name)?.to_owned()))).collect(),
+        federated: federated
+            .filter_map(|name| Some((name, r.query.get(name)?.to_owned())))
+            .collect(),
         group_id: None,
     };
     let limit = hints.limit;
@@ -80,7 +91,10 @@ fn create(s: &Identity, r: &Request) -> Result<Response> {
     if let Some(password) = password {
         s.check_new_password(password)?;
     }
-    let hash = password.flatten().map(|password| s.passwords.hash(password)).transpose()?;
+    let hash = password
+        .flatten()
+        .map(|password| s.passwords.hash(password))
+        .transpose()?;
     let user = s.write(|tx| s.create_user(tx, user.clone(), hash.as_deref()))?;
     created(r, "user", "users", user)
 }
@@ -105,7 +119,9 @@ fn update(s: &Identity, r: &Request) -> Result<Response> {
     if let Some(password) = password {
         s.check_new_password(password)?;
     }
-    let hash = password.map(|new| new.map(|new| s.passwords.hash(new)).transpose()).transpose()?;
+    let hash = password
+        .map(|new| new.map(|new| s.passwords.hash(new)).transpose())
+        .transpose()?;
     let user = s.write(|tx| s.update_user(tx, id, changes.clone(), hash.as_ref().map(Option::as_deref)))?;
     ok(r, "user", "users", user)
 }

@@ -17,7 +17,10 @@ impl Identity {
     pub(crate) fn create_region(&self, tx: &mut Tx<'_>, mut region: Ref) -> Result<Ref> {
         let id = text(&region, "id").to_owned();
         if REGIONS.find(tx, "id = ?1", &params![&id])?.is_some() {
-            return Err(Error::Conflict { what: "region", details: format!("Duplicate ID, {id}.") });
+            return Err(Error::Conflict {
+                what: "region",
+                details: format!("Duplicate ID, {id}."),
+            });
         }
         set_missing(&mut region, "description", "");
         let parent = text(&region, "parent_region_id");
@@ -39,7 +42,9 @@ impl Identity {
         region.insert("id".into(), id.into());
         set_missing(&mut region, "description", "");
         if region_tree(tx, id)?.contains(&parent) {
-            return Err(Error::Invalid(format!("The specified parent region {parent} would create a circular region hierarchy.")));
+            return Err(Error::Invalid(format!(
+                "The specified parent region {id} would create a circular region hierarchy."
+            )));
         }
         REGIONS.update(tx, &region)?;
         REGIONS.get(tx, id)
@@ -50,13 +55,23 @@ impl Identity {
         REGIONS.get(tx, id)?;
         let tree = region_tree(tx, id)?;
         for region in &tree {
-            let used: Option<i64> = tx.scalar("SELECT 1 FROM identity_endpoints WHERE region_id = ?1 LIMIT 1", &params![region])?;
+            let used: Option<i64> = tx.scalar(
+                "SELECT 1 FROM identity_endpoints WHERE region_id = ?1 LIMIT 1",
+                &params![region],
+            )?;
             if used.is_some() {
-                return Err(Error::Refused(format!("Unable to delete region {id} because it or its child regions have associated endpoints.")));
+                return Err(Error::Refused(format!(
+                    "Unable to delete region {id} because it or its child regions have associated endpoints."
+                )));
             }
-            let limited: Option<i64> = tx.scalar("SELECT 1 FROM identity_registered_limits WHERE region_id = ?1 LIMIT 1", &params![region])?;
+            let limited: Option<i64> = tx.scalar(
+                "SELECT 1 FROM identity_registered_limits WHERE region_id = ?1 LIMIT 1",
+                &params![region],
+            )?;
             if limited.is_some() {
-                return Err(Error::Refused(format!("Unable to delete region {id} because it has registered limits.")));
+                return Err(Error::Refused(format!(
+                    "Unable to delete region {id} because it has registered limits."
+                )));
             }
         }
         for region in tree.iter().rev() {

@@ -10,7 +10,10 @@ impl Identity {
     pub(crate) fn create_identity_provider(&self, tx: &mut Tx<'_>, mut provider: Ref) -> Result<Ref> {
         let id = text(&provider, "id").to_owned();
         if federation::PROVIDERS.find(tx, "id = ?1", &[(&id).into()])?.is_some() {
-            return Err(Error::Conflict { what: "identity_provider", details: format!("Duplicate entry: {id}") });
+            return Err(Error::Conflict {
+                what: "identity_provider",
+                details: format!("Duplicate entry: {id}"),
+            });
         }
         let domain = text(&provider, "domain_id").to_owned();
         if domain.is_empty() {

@@ -19,6 +19,12 @@ impl Identity {
 
     /// [`Identity::revoke`] for all tokens of a user.
     pub(crate) fn revoke_user(&self, tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
-        self.revoke(tx, Event { user_id: Some(user_id), ..Event::default() })
+        self.revoke(
+            tx,
+            Event {
+                user_id: Some(user_id),
+                ..Event::default()
+            },
+        )
     }
 }

@@ -3,8 +3,8 @@
 use crate::store::assignments::{self, Actor, Target};
 use crate::store::revocations::Event;
 use crate::store::{
-    Ref, application_credentials, check_deletable, check_mutable, credentials, domain_config, federation, groups, is_true, limits, new_id,
-    projects, text, trusts,
+    Ref, application_credentials, check_deletable, check_mutable, credentials, domain_config, federation, groups,
+    is_true, limits, new_id, projects, text, trusts,
 };
 use crate::{Error, Identity, Result};
 use database::{Tx, params};
@@ -18,7 +18,10 @@ fn name_conflict(error: Error, project: &Ref) -> Error {
     match error {
         Error::Conflict { .. } if is_true(project, "is_domain") => Error::Conflict {
             what: "project",
-            details: format!("it is not permitted to have two projects acting as domains with the same name: {}", text(project, "name")),
+            details: format!(
+                "it is not permitted to have two projects acting as domains with the same name: {}",
+                text(project, "name")
+            ),
         },
         Error::Conflict { .. } => Error::Conflict {
             what: "project",
@@ -65,7 +68,9 @@ impl Identity {
         if is_domain {
             check_not_federated(text(&project, "id"), &project)?;
             if !text(&project, "parent_id").is_empty() {
-                return Err(Error::Invalid("only root projects are allowed to act as domains.".into()));
+                return Err(Error::Invalid(
+                    "only root projects are allowed to act as domains.".into(),
+                ));
             }
             project.insert("parent_id".into(), Value::Null);
         } else {
@@ -94,10 +99,15 @@ impl Identity {
         let mut above = projects::parents(tx, &parent)?;
         above.push(parent.clone());
         if let Some(disabled) = above.iter().find(|p| !enabled(p)) {
-            return Err(Error::Invalid(format!("cannot create a project in a branch containing a disabled project: {}", text(disabled, "id"))));
+            return Err(Error::Invalid(format!(
+                "cannot create a project in a branch containing a disabled project: {}",
+                text(disabled, "id")
+            )));
         }
         if above.len() + 1 > self.config.max_project_tree_depth + 1 {
-            return Err(Error::Refused(format!("Max hierarchy depth reached for {parent_id} branch.")));
+            return Err(Error::Refused(format!(
+                "Max hierarchy depth reached for {parent_id} branch."
+            )));
         }
         Ok(())
     }
@@ -114,7 +124,10 @@ impl Identity {
     pub(crate) fn update_project(&self, tx: &mut Tx<'_>, id: &str, mut changes: Ref) -> Result<Ref> {
         let original = projects::get(tx, id)?;
         let is_domain = is_true(&original, "is_domain");
-        if changes.get("domain_id").is_some_and(|domain| *domain != original["domain_id"]) {
+        if changes
+            .get("domain_id")
+            .is_some_and(|domain| *domain != original["domain_id"])
+        {
             return Err(Error::Invalid("Cannot change Domain ID".into()));
         }
         check_mutable(&original, &changes, if is_domain { "domain" } else { "project" })?;
@@ -125,20 +138,34 @@ impl Identity {
             let name = name.trim().to_owned();
             changes.insert("name".into(), name.into());
         }
-        if changes.get("parent_id").is_some_and(|parent| *parent != original["parent_id"]) {
+        if changes
+            .get("parent_id")
+            .is_some_and(|parent| *parent != original["parent_id"])
+        {
             return Err(Error::Refused("Update of `parent_id` is not allowed.".into()));
         }
         if changes.contains_key("is_domain") && is_true(&changes, "is_domain") != is_domain {
             return Err(Error::Invalid("Update of `is_domain` is not allowed.".into()));
         }
-        let (was, will) = (enabled(&original), enabled(&changes) && (changes.contains_key("enabled") || enabled(&original)));
+        let (was, will) = (
+            enabled(&original),
+            enabled(&changes) && (changes.contains_key("enabled") || enabled(&original)),
+        );
         if !was && will && projects::parents(tx, &original)?.iter().any(|p| !enabled(p)) {
-            return Err(Error::Refused(format!("Cannot enable project {id} since it has disabled parents")));
+            return Err(Error::Refused(format!(
+                "Cannot enable project {id} since it has disabled parents"
+            )));
         }
         if was && !will && !is_domain && projects::subtree(tx, id)?.iter().any(enabled) {
-            return Err(Error::Refused(format!("Cannot disable project {id} since its subtree contains enabled projects.")));
+            return Err(Error::Refused(format!(
+                "Cannot disable project {id} since its subtree contains enabled projects."
+            )));
         }
-        let named: Ref = original.iter().chain(changes.iter()).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let named: Ref = original
+            .iter()
+            .chain(changes.iter())
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
         projects::update(tx, &original, &changes).map_err(|e| name_conflict(e, &named))
     }
 
@@ -169,8 +196,17 @@ impl Identity {
         credentials::forget_project(tx, id)?;
         trusts::forget_project(tx, id)?;
         limits::forget_project(tx, id)?;
-        tx.execute("UPDATE identity_users SET default_project_id = NULL WHERE default_project_id = ?1", &params![id])?;
-        self.revoke(tx, Event { project_id: Some(id), ..Event::default() })
+        tx.execute(
+            "UPDATE identity_users SET default_project_id = NULL WHERE default_project_id = ?1",
+            &params![id],
+        )?;
+        self.revoke(
+            tx,
+            Event {
+                project_id: Some(id),
+                ..Event::default()
+            },
+        )
     }
 
     /// Removes a disabled domain with its projects, groups, users and identity providers.
@@ -178,7 +214,9 @@ impl Identity {
         let domain = projects::get_domain(tx, id)?;
         check_deletable(&domain, "domain")?;
         if enabled(&domain) {
-            return Err(Error::Refused("Cannot delete a domain that is enabled, please disable it first.".into()));
+            return Err(Error::Refused(
+                "Cannot delete a domain that is enabled, please disable it first.".into(),
+            ));
         }
         let mut below = projects::subtree(tx, id)?;
         below.reverse();
@@ -203,7 +241,11 @@ impl Identity {
 
     /// The ids of what a user can be scoped to by its assignments: projects and domains.
     pub(crate) fn reachable(&self, tx: &mut Tx<'_>, user_id: &str) -> Result<(Vec<String>, Vec<String>)> {
-        let query = assignments::Query { user_id: Some(user_id.into()), effective: true, ..Default::default() };
+        let query = assignments::Query {
+            user_id: Some(user_id.into()),
+            effective: true,
+            ..Default::default()
+        };
         let (mut of_projects, mut of_domains) = (Vec::new(), Vec::new());
         for assignment in assignments::list(tx, &query)? {
             match assignment.target {

@@ -19,7 +19,10 @@ impl Identity {
     pub(crate) fn update_role(&self, tx: &mut Tx<'_>, id: &str, changes: Ref) -> Result<Ref> {
         let original = roles::ROLES.get(tx, id)?;
         check_mutable(&original, &changes, "role")?;
-        if changes.get("domain_id").is_some_and(|domain| *domain != original["domain_id"]) {
+        if changes
+            .get("domain_id")
+            .is_some_and(|domain| *domain != original["domain_id"])
+        {
             return Err(Error::Invalid("Update of `domain_id` is not allowed.".into()));
         }
         roles::update(tx, &original, &changes)
@@ -29,7 +32,10 @@ impl Identity {
     pub(crate) fn delete_role(&self, tx: &mut Tx<'_>, id: &str) -> Result<()> {
         let role = roles::ROLES.get(tx, id)?;
         check_deletable(&role, "role")?;
-        let query = assignments::Query { role_id: Some(id.into()), ..Default::default() };
+        let query = assignments::Query {
+            role_id: Some(id.into()),
+            ..Default::default()
+        };
         for assignment in assignments::list(tx, &query)? {
             if let (Actor::User(user), Target::Project(project)) = (&assignment.actor, &assignment.target) {
                 application_credentials::forget_user_on_project(tx, user, project)?;
@@ -42,7 +48,12 @@ impl Identity {
     pub(crate) fn imply_role(&self, tx: &mut Tx<'_>, prior_id: &str, implied_id: &str) -> Result<()> {
         let implied = roles::ROLES.get(tx, implied_id)?;
         let prior = roles::ROLES.get(tx, prior_id)?;
-        if self.config.prohibited_implied_roles.iter().any(|name| name == text(&implied, "name")) {
+        if self
+            .config
+            .prohibited_implied_roles
+            .iter()
+            .any(|name| name == text(&implied, "name"))
+        {
             return Err(Error::Refused(format!("{implied_id} cannot be an implied roles.")));
         }
         if prior["domain_id"].is_null() && !implied["domain_id"].is_null() {
@@ -52,7 +63,14 @@ impl Identity {
     }
 
     /// Grants a role on a project, a domain or the system.
-    pub(crate) fn grant(&self, tx: &mut Tx<'_>, role_id: &str, actor: &Actor, target: &Target, inherited: bool) -> Result<()> {
+    pub(crate) fn grant(
+        &self,
+        tx: &mut Tx<'_>,
+        role_id: &str,
+        actor: &Actor,
+        target: &Target,
+        inherited: bool,
+    ) -> Result<()> {
         let role = roles::ROLES.get(tx, role_id)?;
         match target {
             Target::Domain(id) => {
@@ -61,7 +79,9 @@ impl Identity {
             Target::Project(id) => {
                 let project = projects::get(tx, id)?;
                 if !role["domain_id"].is_null() && role["domain_id"] != project["domain_id"] {
-                    return Err(Error::Refused(format!("Project {id} must be in the same domain as the role {role_id} being assigned.")));
+                    return Err(Error::Refused(format!(
+                        "Project {id} must be in the same domain as the role {role_id} being assigned."
+                    )));
                 }
             }
             Target::System if matches!(role.get("domain_id"), Some(Value::String(_))) => {

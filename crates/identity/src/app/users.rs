@@ -14,9 +14,13 @@ impl Identity {
     /// 400 where a new password does not match the operator's pattern.
     pub(crate) fn check_new_password(&self, password: Option<&str>) -> Result<()> {
         let rules = &self.config.security_compliance;
-        let Some(pattern) = rules.password_regex.as_deref().filter(|p| !p.is_empty()) else { return Ok(()) };
+        let Some(pattern) = rules.password_regex.as_deref().filter(|p| !p.is_empty()) else {
+            return Ok(());
+        };
         let Some(password) = password else {
-            return Err(Error::Invalid("Password validation error: Password must be a string type.".into()));
+            return Err(Error::Invalid(
+                "Password validation error: Password must be a string type.".into(),
+            ));
         };
         // Python's `re.match` looks at the beginning only.
         let matches = fancy_regex::Regex::new(&format!(r"\A(?:{pattern})")).and_then(|regex| regex.is_match(password));
@@ -28,7 +32,9 @@ impl Identity {
             ))),
             Err(error) => {
                 tracing::error!(%error, pattern, "[security_compliance] password_regex is not a regular expression");
-                Err(Error::Invalid("Password validation error: Unable to validate password due to invalid configuration.".into()))
+                Err(Error::Invalid(
+                    "Password validation error: Unable to validate password due to invalid configuration.".into(),
+                ))
             }
         }
     }
@@ -39,7 +45,9 @@ impl Identity {
             return Ok(());
         }
         match projects::get(tx, id) {
-            Ok(project) if is_true(&project, "is_domain") => Err(Error::Invalid(format!("User's default project ID cannot be a domain ID: {id}"))),
+            Ok(project) if is_true(&project, "is_domain") => Err(Error::Invalid(format!(
+                "User's default project ID cannot be a domain ID: {id}"
+            ))),
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
@@ -61,10 +69,19 @@ impl Identity {
     }
 
     /// Changes a user. `hash`: a new password, or that there is none any more.
-    pub(crate) fn update_user(&self, tx: &mut Tx<'_>, id: &str, mut changes: Ref, hash: Option<Option<&str>>) -> Result<Ref> {
+    pub(crate) fn update_user(
+        &self,
+        tx: &mut Tx<'_>,
+        id: &str,
+        mut changes: Ref,
+        hash: Option<Option<&str>>,
+    ) -> Result<Ref> {
         let rules = &self.config.security_compliance;
         let old = users::get(tx, id, rules)?;
-        if changes.get("domain_id").is_some_and(|domain| *domain != old["domain_id"]) {
+        if changes
+            .get("domain_id")
+            .is_some_and(|domain| *domain != old["domain_id"])
+        {
             return Err(Error::Invalid("Cannot change Domain ID".into()));
         }
         if let Some(name) = changes.get("name").and_then(Value::as_str) {
@@ -90,13 +107,22 @@ impl Identity {
     pub(crate) fn change_password(&self, user_id: &str, original: &str, new: &str) -> Result<()> {
         match self.check_login(user_id, original) {
             Ok(()) | Err(Failure::Expired) => {}
-            Err(Failure::Refused) => return Err(Error::Unauthorized("Error when changing user password: Invalid user / password".into())),
+            Err(Failure::Refused) => {
+                return Err(Error::Unauthorized(
+                    "Error when changing user password: Invalid user / password".into(),
+                ));
+            }
             Err(Failure::Error(error)) => return Err(error),
         }
         self.check_new_password(Some(new))?;
         let rules = &self.config.security_compliance;
         let count = rules.unique_last_password_count;
-        let (user, known) = self.read(|tx| Ok((users::get(tx, user_id, rules)?, users::passwords(tx, user_id, count.max(1))?)))?;
+        let (user, known) = self.read(|tx| {
+            Ok((
+                users::get(tx, user_id, rules)?,
+                users::passwords(tx, user_id, count.max(1))?,
+            ))
+        })?;
         if users::option(&user, "lock_password") {
             return Err(Error::Invalid(
                 "You cannot change your password at this time due to password policy disallowing password changes. Please contact your administrator to reset your password.".into(),
@@ -125,7 +151,9 @@ impl Identity {
         self.write(|tx| {
             // Somebody may have set another in the meantime; theirs stands.
             if users::passwords(tx, user_id, 1)?.first().map(|p| p.id) != known.first().map(|p| p.id) {
-                return Err(Error::Unauthorized("the password was changed by another request".into()));
+                return Err(Error::Unauthorized(
+                    "the password was changed by another request".into(),
+                ));
             }
             users::add_password(tx, &user, Some(&hash), true, rules)?;
             self.revoke_user(tx, user_id)
@@ -146,7 +174,10 @@ impl Identity {
     /// Changes a group.
     pub(crate) fn update_group(&self, tx: &mut Tx<'_>, id: &str, mut changes: Ref) -> Result<Ref> {
         let mut group = groups::GROUPS.get(tx, id)?;
-        if changes.get("domain_id").is_some_and(|domain| *domain != group["domain_id"]) {
+        if changes
+            .get("domain_id")
+            .is_some_and(|domain| *domain != group["domain_id"])
+        {
             return Err(Error::Invalid("Cannot change Domain ID".into()));
         }
         if let Some(name) = changes.get("name").and_then(Value::as_str) {
@@ -161,7 +192,10 @@ impl Identity {
 
     /// Removes a group. Its members lose what it had, so their tokens are revoked.
     pub(crate) fn delete_group(&self, tx: &mut Tx<'_>, id: &str) -> Result<()> {
-        let query = assignments::Query { group_id: Some(id.into()), ..Default::default() };
+        let query = assignments::Query {
+            group_id: Some(id.into()),
+            ..Default::default()
+        };
         let had_roles = !assignments::list(tx, &query)?.is_empty();
         let members = users::ids_in_group(tx, id)?;
         groups::GROUPS.delete(tx, id)?;
@@ -181,7 +215,9 @@ impl Identity {
         users::USERS.get(tx, user_id)?;
         match groups::is_member(tx, user_id, group_id)? {
             true => Ok(()),
-            false => Err(Error::Missing(format!("User '{user_id}' not found in group '{group_id}'"))),
+            false => Err(Error::Missing(format!(
+                "User '{user_id}' not found in group '{group_id}'"
+            ))),
         }
     }
 }

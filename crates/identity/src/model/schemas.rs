@@ -19,10 +19,16 @@ pub fn check(schema: &Schema, value: &Value) -> Result<()> {
 
 /// Checks a part of a body, with the text of upstream's older operations.
 pub fn check_part(schema: &Schema, value: &Value) -> Result<()> {
-    schema.validate(value).map_err(|violation: Box<Violation>| match violation.path.is_empty() {
-        false => Error::Invalid(format!("Invalid input for field '{}': {}", violation.path.join("/"), violation.message)),
-        true => Error::Invalid(violation.message.clone()),
-    })
+    schema
+        .validate(value)
+        .map_err(|violation: Box<Violation>| match violation.path.is_empty() {
+            false => Error::Invalid(format!(
+                "Invalid input for field '{}': {}",
+                violation.path.join("/"),
+                violation.message
+            )),
+            true => Error::Invalid(violation.message.clone()),
+        })
 }
 
 fn boolean() -> Value {
@@ -317,13 +323,13 @@ schemas! {
     /// `PATCH /v3/regions/{id}`.
     REGION_UPDATE = wrapped("region", changed(json!({"description": description(), "id": region(), "parent_region_id": region()})), true);
     /// `POST /v3/services`.
-    SERVICE_CREATE = json!({"type": "object", "properties": {"service": object(service(), &["type"])}});
+    SERVICE_CREATE = json!({"type": "object", "required": ["service"], "properties": {"service": object(service(), &["type"])}});
     /// `PATCH /v3/services/{id}`.
     SERVICE_UPDATE = json!({"type": "object", "required": ["service"], "properties": {"service": changed(service())}});
     /// Queries of lists of endpoints.
     ENDPOINT_QUERY = json!({"type": "object", "properties": {"interface": interface(), "region_id": text_or_null(), "service_id": {"type": "string"}}});
     /// `POST /v3/endpoints`.
-    ENDPOINT_CREATE = wrapped("endpoint", object(merged(json!({"id": {"type": "string"}}), endpoint()), &["interface", "service_id", "url"]), false);
+    ENDPOINT_CREATE = wrapped("endpoint", object(merged(json!({"id": {"type": "string"}}), endpoint()), &["interface", "service_id", "url"]), true);
     /// `PATCH /v3/endpoints/{id}`.
     ENDPOINT_UPDATE = wrapped("endpoint", changed(endpoint()), true);
     /// Queries of lists of endpoint groups.
@@ -456,9 +462,11 @@ fn mapping(version: u32) -> Value {
     if version >= 3 {
         local["projects_json"] = text();
     }
-    let rule = |kind: &str| json!({"type": "object", "additionalProperties": false, "required": ["type", kind], "properties": {
-        "type": text(), kind: {"type": "array"}, "regex": {"type": "boolean"},
-    }});
+    let rule = |kind: &str| {
+        json!({"type": "object", "additionalProperties": false, "required": ["type", kind], "properties": {
+            "type": text(), kind: {"type": "array"}, "regex": {"type": "boolean"},
+        }})
+    };
     json!({"type": "object", "required": ["rules"], "properties": {
         "rules": {"minItems": 1, "type": "array", "items": {"type": "object", "required": ["local", "remote"], "additionalProperties": false, "properties": {
             "local": {"type": "array", "items": {"type": "object", "additionalProperties": false, "properties": local}},
@@ -479,7 +487,12 @@ mod tests {
     fn texts_are_upstreams() {
         let long = "x".repeat(256);
         let error = check(&USER_CREATE, &json!({"user": {"name": ""}})).unwrap_err();
-        assert!(error.to_string().starts_with("Invalid input for field/attribute name. Value: . '' "), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("Invalid input for field/attribute name. Value: . '' "),
+            "{error}"
+        );
         let error = check(&USER_CREATE, &json!({"user": {"name": long}})).unwrap_err();
         assert!(error.to_string().ends_with("is too long"), "{error}");
         let error = check(&USER_CREATE, &json!({})).unwrap_err();

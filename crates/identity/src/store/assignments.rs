@@ -108,7 +108,11 @@ pub fn revoke(tx: &mut Tx<'_>, role_id: &str, actor: &Actor, target: &Target, in
         "DELETE FROM identity_assignments WHERE actor_id = ?2 AND target_id = ?3 AND kind = ?1 AND role_id = ?4 AND inherited = ?5",
         &params![kind(actor, target), actor.id(), target.id(), role_id, inherited],
     )?;
-    if removed == 0 { Err(missing(role_id, actor, target)) } else { Ok(()) }
+    if removed == 0 {
+        Err(missing(role_id, actor, target))
+    } else {
+        Ok(())
+    }
 }
 
 /// The ids of the roles granted to one actor on one target.
@@ -121,15 +125,29 @@ pub fn granted(tx: &mut Tx<'_>, actor: &Actor, target: &Target, inherited: bool)
 
 /// Removes everything granted to an actor.
 pub fn forget_actor(tx: &mut Tx<'_>, actor: &Actor) -> Result<()> {
-    let like = if matches!(actor, Actor::User(_)) { "User%" } else { "Group%" };
-    tx.execute("DELETE FROM identity_assignments WHERE actor_id = ?1 AND kind LIKE ?2", &params![actor.id(), like])?;
+    let like = if matches!(actor, Actor::User(_)) {
+        "User%"
+    } else {
+        "Group%"
+    };
+    tx.execute(
+        "DELETE FROM identity_assignments WHERE actor_id = ?1 AND kind LIKE ?2",
+        &params![actor.id(), like],
+    )?;
     Ok(())
 }
 
 /// Removes everything granted on a target.
 pub fn forget_target(tx: &mut Tx<'_>, target: &Target) -> Result<()> {
-    let like = if matches!(target, Target::Project(_)) { "%Project" } else { "%Domain" };
-    tx.execute("DELETE FROM identity_assignments WHERE target_id = ?1 AND kind LIKE ?2", &params![target.id(), like])?;
+    let like = if matches!(target, Target::Project(_)) {
+        "%Project"
+    } else {
+        "%Domain"
+    };
+    tx.execute(
+        "DELETE FROM identity_assignments WHERE target_id = ?1 AND kind LIKE ?2",
+        &params![target.id(), like],
+    )?;
     Ok(())
 }
 
@@ -149,12 +167,16 @@ fn select(tx: &mut Tx<'_>, what: &Granted) -> Result<Vec<Assignment>> {
     let mut select = Select::new("kind, actor_id, target_id, role_id, inherited", "identity_assignments");
     let many = |ids: &[String]| ids.iter().map(Sql::from).collect::<Vec<_>>();
     if let Some(groups) = &what.groups {
-        select.filter_in("actor_id", &many(groups)).filter("kind LIKE 'Group%'", &[]);
+        select
+            .filter_in("actor_id", &many(groups))
+            .filter("kind LIKE 'Group%'", &[]);
     } else if let Some(user) = &what.users {
         select.filter("actor_id = ? AND kind LIKE 'User%'", &[user.into()]);
     }
     if let Some(projects) = &what.projects {
-        select.filter_in("target_id", &many(projects)).filter("kind LIKE '%Project'", &[]);
+        select
+            .filter_in("target_id", &many(projects))
+            .filter("kind LIKE '%Project'", &[]);
     } else if let Some(domain) = &what.domain {
         select.filter("target_id = ? AND kind LIKE '%Domain'", &[domain.into()]);
     }
@@ -172,22 +194,30 @@ fn select(tx: &mut Tx<'_>, what: &Granted) -> Result<Vec<Assignment>> {
     for column in ["actor_id", "target_id", "kind", "role_id"] {
         select.order(column, database::Direction::Ascending);
     }
-    select.rows(tx)?.iter().map(|row| {
-        let (kind, actor, target): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        Ok(Assignment {
-            actor: if kind.starts_with("User") { Actor::User(actor) } else { Actor::Group(actor) },
-            target: match () {
-                () if kind.ends_with("Project") => Target::Project(target),
-                () if kind.ends_with("Domain") => Target::Domain(target),
-                () => Target::System,
-            },
-            role_id: row.get(3)?,
-            inherited: row.get(4)?,
-            via_group: None,
-            via_target: None,
-            via_role: None,
+    select
+        .rows(tx)?
+        .iter()
+        .map(|row| {
+            let (kind, actor, target): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Assignment {
+                actor: if kind.starts_with("User") {
+                    Actor::User(actor)
+                } else {
+                    Actor::Group(actor)
+                },
+                target: match () {
+                    () if kind.ends_with("Project") => Target::Project(target),
+                    () if kind.ends_with("Domain") => Target::Domain(target),
+                    () => Target::System,
+                },
+                role_id: row.get(3)?,
+                inherited: row.get(4)?,
+                via_group: None,
+                via_target: None,
+                via_role: None,
+            })
         })
-    }).collect()
+        .collect()
 }
 
 /// Filters of a list of role assignments.
@@ -220,15 +250,25 @@ pub fn list(tx: &mut Tx<'_>, query: &Query) -> Result<Vec<Assignment>> {
     let subtree: Vec<String> = match &query.project_id {
         Some(project) if query.include_subtree => {
             projects::get(tx, project)?;
-            projects::subtree(tx, project)?.iter().map(|p| text(p, "id").to_owned()).collect()
+            projects::subtree(tx, project)?
+                .iter()
+                .map(|p| text(p, "id").to_owned())
+                .collect()
         }
         _ => Vec::new(),
     };
-    if query.effective { effective(tx, query, &subtree) } else { direct(tx, query, &subtree) }
+    if query.effective {
+        effective(tx, query, &subtree)
+    } else {
+        direct(tx, query, &subtree)
+    }
 }
 
 fn of_interest(query: &Query, subtree: &[String]) -> Option<Vec<String>> {
-    query.project_id.as_ref().map(|project| subtree.iter().cloned().chain([project.clone()]).collect())
+    query
+        .project_id
+        .as_ref()
+        .map(|project| subtree.iter().cloned().chain([project.clone()]).collect())
 }
 
 fn direct(tx: &mut Tx<'_>, query: &Query, subtree: &[String]) -> Result<Vec<Assignment>> {
@@ -243,19 +283,48 @@ fn direct(tx: &mut Tx<'_>, query: &Query, subtree: &[String]) -> Result<Vec<Assi
     };
     let mut found = if query.system { Vec::new() } else { select(tx, &what)? };
     if query.system || (query.project_id.is_none() && query.domain_id.is_none()) {
-        found.extend(select(tx, &Granted { projects: None, domain: None, inherited: None, system: Some(true), ..what })?);
+        found.extend(select(
+            tx,
+            &Granted {
+                projects: None,
+                domain: None,
+                inherited: None,
+                system: Some(true),
+                ..what
+            },
+        )?);
     }
     Ok(found)
 }
 
 /// What is granted to an actor, with what the ancestors of a project hand down.
-fn for_actor(tx: &mut Tx<'_>, query: &Query, subtree: &[String], users: Option<String>, groups: Option<Vec<String>>) -> Result<Vec<Assignment>> {
-    let inherited = if query.domain_id.is_some() { Some(false) } else { query.inherited };
+fn for_actor(
+    tx: &mut Tx<'_>,
+    query: &Query,
+    subtree: &[String],
+    users: Option<String>,
+    groups: Option<Vec<String>>,
+) -> Result<Vec<Assignment>> {
+    let inherited = if query.domain_id.is_some() {
+        Some(false)
+    } else {
+        query.inherited
+    };
     let interest = of_interest(query, subtree);
-    let base = Granted { users, groups, system: Some(false), ..Granted::default() };
+    let base = Granted {
+        users,
+        groups,
+        system: Some(false),
+        ..Granted::default()
+    };
     let mut found = Vec::new();
     if inherited != Some(true) {
-        let what = Granted { projects: interest.clone(), domain: query.domain_id.clone(), inherited: Some(false), ..base.clone() };
+        let what = Granted {
+            projects: interest.clone(),
+            domain: query.domain_id.clone(),
+            inherited: Some(false),
+            ..base.clone()
+        };
         found.extend(select(tx, &what)?);
     }
     if inherited != Some(false) {
@@ -263,14 +332,37 @@ fn for_actor(tx: &mut Tx<'_>, query: &Query, subtree: &[String], users: Option<S
             Some(project) => {
                 let project = projects::get(tx, project)?;
                 let domain = Some(text(&project, "domain_id").to_owned());
-                found.extend(select(tx, &Granted { domain, inherited: Some(true), ..base.clone() })?);
-                let mut sources: Vec<String> = projects::parents(tx, &project)?.iter().map(|p| text(p, "id").to_owned()).collect();
+                found.extend(select(
+                    tx,
+                    &Granted {
+                        domain,
+                        inherited: Some(true),
+                        ..base.clone()
+                    },
+                )?);
+                let mut sources: Vec<String> = projects::parents(tx, &project)?
+                    .iter()
+                    .map(|p| text(p, "id").to_owned())
+                    .collect();
                 if !subtree.is_empty() {
                     sources.extend(interest.unwrap_or_default());
                 }
-                found.extend(select(tx, &Granted { projects: Some(sources), inherited: Some(true), ..base })?);
+                found.extend(select(
+                    tx,
+                    &Granted {
+                        projects: Some(sources),
+                        inherited: Some(true),
+                        ..base
+                    },
+                )?);
             }
-            None => found.extend(select(tx, &Granted { inherited: Some(true), ..base })?),
+            None => found.extend(select(
+                tx,
+                &Granted {
+                    inherited: Some(true),
+                    ..base
+                },
+            )?),
         }
     }
     Ok(found)
@@ -287,14 +379,22 @@ fn effective(tx: &mut Tx<'_>, query: &Query, subtree: &[String]) -> Result<Vec<A
             granted.extend(for_actor(tx, query, subtree, None, Some(groups))?);
         }
     }
-    let mut expansion = Expansion { query, subtree, members: HashMap::new(), below: HashMap::new() };
+    let mut expansion = Expansion {
+        query,
+        subtree,
+        members: HashMap::new(),
+        below: HashMap::new(),
+    };
     let mut found = Vec::new();
     for assignment in granted {
         expansion.expand(tx, assignment, &mut found)?;
     }
     add_implied(tx, &mut found)?;
     if !query.keep_domain_roles {
-        let global: BTreeSet<String> = tx.column("SELECT id FROM identity_roles WHERE domain_id = ''", &[])?.into_iter().collect();
+        let global: BTreeSet<String> = tx
+            .column("SELECT id FROM identity_roles WHERE domain_id = ''", &[])?
+            .into_iter()
+            .collect();
         found.retain(|a| global.contains(&a.role_id));
     }
     if let Some(role) = &query.role_id {
@@ -341,7 +441,11 @@ impl Expansion<'_> {
             }
         };
         for user in users {
-            let of_user = |a: &Assignment| Assignment { actor: Actor::User(user.clone()), via_group: Some(group.clone()), ..a.clone() };
+            let of_user = |a: &Assignment| Assignment {
+                actor: Actor::User(user.clone()),
+                via_group: Some(group.clone()),
+                ..a.clone()
+            };
             found.extend(places.iter().map(of_user));
         }
         Ok(())
@@ -350,7 +454,10 @@ impl Expansion<'_> {
     /// The projects on which an inherited grant holds, as far as they were asked for.
     fn projects(&mut self, tx: &mut Tx<'_>, target: &Target) -> Result<Vec<String>> {
         if let Some(project) = &self.query.project_id {
-            let mut asked: Vec<String> = [project.clone()].into_iter().chain(self.subtree.iter().cloned()).collect();
+            let mut asked: Vec<String> = [project.clone()]
+                .into_iter()
+                .chain(self.subtree.iter().cloned())
+                .collect();
             if !self.subtree.is_empty()
                 && let Target::Project(source) = target
                 && asked.contains(source)
@@ -367,8 +474,14 @@ impl Expansion<'_> {
             return Ok(known.clone());
         }
         let found: Vec<String> = match target {
-            Target::Domain(id) => tx.column("SELECT id FROM identity_projects WHERE domain_id = ?1 ORDER BY id", &params![id])?,
-            Target::Project(id) => projects::subtree(tx, id)?.iter().map(|p| text(p, "id").to_owned()).collect(),
+            Target::Domain(id) => tx.column(
+                "SELECT id FROM identity_projects WHERE domain_id = ?1 ORDER BY id",
+                &params![id],
+            )?,
+            Target::Project(id) => projects::subtree(tx, id)?
+                .iter()
+                .map(|p| text(p, "id").to_owned())
+                .collect(),
             Target::System => Vec::new(),
         };
         self.below.insert(target.clone(), found.clone());
@@ -383,7 +496,11 @@ fn add_implied(tx: &mut Tx<'_>, found: &mut Vec<Assignment>) -> Result<()> {
     while next < found.len() {
         let prior = found[next].clone();
         for implied in implications.get(&prior.role_id).into_iter().flatten() {
-            let one = Assignment { role_id: implied.clone(), via_role: Some(prior.role_id.clone()), ..prior.clone() };
+            let one = Assignment {
+                role_id: implied.clone(),
+                via_role: Some(prior.role_id.clone()),
+                ..prior.clone()
+            };
             if known.insert(one.clone()) {
                 found.push(one);
             }
@@ -394,7 +511,12 @@ fn add_implied(tx: &mut Tx<'_>, found: &mut Vec<Assignment>) -> Result<()> {
 }
 
 /// The ids of the roles a user has on a project or domain, everything considered.
-pub fn effective_roles(tx: &mut Tx<'_>, user_id: &str, target: &Target, keep_domain_roles: bool) -> Result<BTreeSet<String>> {
+pub fn effective_roles(
+    tx: &mut Tx<'_>,
+    user_id: &str,
+    target: &Target,
+    keep_domain_roles: bool,
+) -> Result<BTreeSet<String>> {
     let groups = super::groups::ids_of_user(tx, user_id)?;
     let mut targets: Vec<Sql> = vec![target.id().into()];
     let mut domain = String::new();
@@ -413,7 +535,8 @@ pub fn effective_roles(tx: &mut Tx<'_>, user_id: &str, target: &Target, keep_dom
     select.filter_in("actor_id", &actors).filter_in("target_id", &targets);
     let mut held = Vec::new();
     for row in select.rows(tx)? {
-        let (kind, at, role, inherited): (String, String, String, bool) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let (kind, at, role, inherited): (String, String, String, bool) =
+            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let holds = match target {
             Target::System => kind.ends_with("System"),
             Target::Domain(_) => kind.ends_with("Domain") && !inherited,
@@ -429,7 +552,11 @@ pub fn effective_roles(tx: &mut Tx<'_>, user_id: &str, target: &Target, keep_dom
     if !keep_domain_roles {
         let ids: Vec<String> = all.iter().cloned().collect();
         let roles = roles::ROLES.get_many(tx, &ids)?;
-        all = roles.iter().filter(|r| text(r, "domain_id").is_empty()).map(|r| text(r, "id").to_owned()).collect();
+        all = roles
+            .iter()
+            .filter(|r| text(r, "domain_id").is_empty())
+            .map(|r| text(r, "id").to_owned())
+            .collect();
     }
     Ok(all)
 }

@@ -10,7 +10,11 @@ pub const REGIONS: Table = Table {
     name: "identity_regions",
     kind: "region",
     missing: |id| Error::not_found("region", id),
-    columns: &[("id", Kind::Text(255)), ("description", Kind::Text(255)), ("parent_region_id", Kind::Text(255))],
+    columns: &[
+        ("id", Kind::Text(255)),
+        ("description", Kind::Text(255)),
+        ("parent_region_id", Kind::Text(255)),
+    ],
     extra: true,
 };
 
@@ -19,7 +23,12 @@ pub const SERVICES: Table = Table {
     name: "identity_services",
     kind: "service",
     missing: |id| Error::not_found("service", id),
-    columns: &[("id", Kind::Text(64)), ("type", Kind::Text(255)), ("name", Kind::Text(0)), ("enabled", Kind::Bool)],
+    columns: &[
+        ("id", Kind::Text(64)),
+        ("type", Kind::Text(255)),
+        ("name", Kind::Text(0)),
+        ("enabled", Kind::Bool),
+    ],
     extra: true,
 };
 
@@ -49,7 +58,10 @@ pub fn region_tree(tx: &mut Tx<'_>, id: &str) -> Result<Vec<String>> {
     let mut all = vec![id.to_owned()];
     let mut next = 0;
     while next < all.len() {
-        let below: Vec<String> = tx.column("SELECT id FROM identity_regions WHERE parent_region_id = ?1 ORDER BY id", &params![&all[next]])?;
+        let below: Vec<String> = tx.column(
+            "SELECT id FROM identity_regions WHERE parent_region_id = ?1 ORDER BY id",
+            &params![&all[next]],
+        )?;
         all.extend(below.into_iter().filter(|id| !all.contains(id)).collect::<Vec<_>>());
         next += 1;
     }
@@ -96,7 +108,11 @@ pub fn catalog(tx: &mut Tx<'_>, user_id: &str, project_id: Option<&str>) -> Resu
     let filtered: Option<Vec<String>> = match project_id {
         Some(project) => {
             let endpoints = endpoint_filter::endpoints_of_project(tx, project)?;
-            let enabled = endpoints.iter().filter(|e| super::is_true(e, "enabled")).map(|e| text(e, "id").to_owned()).collect();
+            let enabled = endpoints
+                .iter()
+                .filter(|e| super::is_true(e, "enabled"))
+                .map(|e| text(e, "id").to_owned())
+                .collect();
             (!endpoints.is_empty()).then_some(enabled)
         }
         None => None,
@@ -107,7 +123,11 @@ pub fn catalog(tx: &mut Tx<'_>, user_id: &str, project_id: Option<&str>) -> Resu
     for service in services {
         let own = endpoints.iter().filter(|e| e["service_id"] == service["id"]);
         let shown: Vec<Value> = own
-            .filter(|e| filtered.as_ref().is_none_or(|kept| kept.iter().any(|id| id == text(e, "id"))))
+            .filter(|e| {
+                filtered
+                    .as_ref()
+                    .is_none_or(|kept| kept.iter().any(|id| id == text(e, "id")))
+            })
             .filter_map(|endpoint| {
                 let mut endpoint = endpoint.clone();
                 let url = format_url(text(&endpoint, "url"), user_id, project_id)?;
@@ -131,9 +151,19 @@ mod tests {
 
     #[test]
     fn urls_take_their_placeholders() {
-        assert_eq!(format_url("http://a/v1/$(project_id)s", "u", Some("p")).as_deref(), Some("http://a/v1/p"));
-        assert_eq!(format_url("http://a/%(tenant_id)s/%(user_id)s", "u", Some("p")).as_deref(), Some("http://a/p/u"));
-        assert_eq!(format_url("http://a/%(project_id)s", "u", None), None, "a token without a project does not see the endpoint");
+        assert_eq!(
+            format_url("http://a/v1/$(project_id)s", "u", Some("p")).as_deref(),
+            Some("http://a/v1/p")
+        );
+        assert_eq!(
+            format_url("http://a/%(tenant_id)s/%(user_id)s", "u", Some("p")).as_deref(),
+            Some("http://a/p/u")
+        );
+        assert_eq!(
+            format_url("http://a/%(project_id)s", "u", None),
+            None,
+            "a token without a project does not see the endpoint"
+        );
         assert!(is_valid_url("http://a/100%%"));
         assert!(!is_valid_url("http://a/$(nonsense)s"));
         assert!(!is_valid_url("http://a/$(project_id)"));

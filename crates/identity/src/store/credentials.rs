@@ -27,11 +27,19 @@ pub fn forget_user(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
 
 /// Removes a project's credentials.
 pub fn forget_project(tx: &mut Tx<'_>, project_id: &str) -> Result<()> {
-    tx.execute("DELETE FROM identity_credentials WHERE project_id = ?1", &params![project_id])?;
+    tx.execute(
+        "DELETE FROM identity_credentials WHERE project_id = ?1",
+        &params![project_id],
+    )?;
     Ok(())
 }
 
 /// How many a user has.
 pub fn count(tx: &mut Tx<'_>, user_id: &str) -> Result<i64> {
-    Ok(tx.scalar("SELECT COUNT(*) FROM identity_credentials WHERE user_id = ?1", &params![user_id])?.unwrap_or(0))
+    Ok(tx
+        .scalar(
+            "SELECT COUNT(*) FROM identity_credentials WHERE user_id = ?1",
+            &params![user_id],
+        )?
+        .unwrap_or(0))
 }

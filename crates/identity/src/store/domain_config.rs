@@ -6,7 +6,14 @@ use database::{Tx, Value as Sql, params};
 use serde_json::{Map, Value};
 
 /// Writes one option.
-pub fn set(tx: &mut Tx<'_>, domain_id: &str, section: &str, option: &str, value: &Value, sensitive: bool) -> Result<()> {
+pub fn set(
+    tx: &mut Tx<'_>,
+    domain_id: &str,
+    section: &str,
+    option: &str,
+    value: &Value,
+    sensitive: bool,
+) -> Result<()> {
     tx.execute(
         "INSERT INTO identity_domain_config (domain_id, section, option, value, sensitive) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (domain_id, section, option) DO UPDATE SET value = excluded.value, sensitive = excluded.sensitive",
@@ -16,7 +23,13 @@ pub fn set(tx: &mut Tx<'_>, domain_id: &str, section: &str, option: &str, value:
 }
 
 /// The options as `{group: {option: value}}`; sensitive ones only where asked for.
-pub fn get(tx: &mut Tx<'_>, domain_id: &str, section: Option<&str>, option: Option<&str>, sensitive: bool) -> Result<Ref> {
+pub fn get(
+    tx: &mut Tx<'_>,
+    domain_id: &str,
+    section: Option<&str>,
+    option: Option<&str>,
+    sensitive: bool,
+) -> Result<Ref> {
     let sql = "SELECT section, option, value FROM identity_domain_config WHERE domain_id = ?1 AND (CAST(?2 AS BIGINT) = 1 OR sensitive = 0) ORDER BY section, option";
     let mut config = Map::new();
     for row in tx.query(sql, &params![domain_id, sensitive])? {

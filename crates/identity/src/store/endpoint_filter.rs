@@ -9,17 +9,26 @@ pub const ENDPOINT_GROUPS: Table = Table {
     name: "identity_endpoint_groups",
     kind: "endpoint_group",
     missing: |id| Error::not_found("Endpoint Group", id),
-    columns: &[("id", Kind::Text(64)), ("name", Kind::Text(255)), ("description", Kind::Text(0)), ("filters", Kind::Json)],
+    columns: &[
+        ("id", Kind::Text(64)),
+        ("name", Kind::Text(255)),
+        ("description", Kind::Text(0)),
+        ("filters", Kind::Json),
+    ],
     extra: false,
 };
 
 /// Shows an endpoint to a project.
 pub fn add_endpoint(tx: &mut Tx<'_>, endpoint_id: &str, project_id: &str) -> Result<()> {
     let sql = "INSERT INTO identity_project_endpoints (endpoint_id, project_id) VALUES (?1, ?2)";
-    tx.execute(sql, &params![endpoint_id, project_id]).map_err(|e| match e {
-        database::Error::Unique { .. } => Error::Conflict { what: "project_endpoint", details: "Duplicate entry".into() },
-        other => other.into(),
-    })?;
+    tx.execute(sql, &params![endpoint_id, project_id])
+        .map_err(|e| match e {
+            database::Error::Unique { .. } => Error::Conflict {
+                what: "project_endpoint",
+                details: "Duplicate entry".into(),
+            },
+            other => other.into(),
+        })?;
     Ok(())
 }
 
@@ -31,7 +40,10 @@ pub fn has_endpoint(tx: &mut Tx<'_>, endpoint_id: &str, project_id: &str) -> Res
 
 /// Takes an endpoint away from a project; false where it was not there.
 pub fn remove_endpoint(tx: &mut Tx<'_>, endpoint_id: &str, project_id: &str) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM identity_project_endpoints WHERE endpoint_id = ?1 AND project_id = ?2", &params![endpoint_id, project_id])? > 0)
+    Ok(tx.execute(
+        "DELETE FROM identity_project_endpoints WHERE endpoint_id = ?1 AND project_id = ?2",
+        &params![endpoint_id, project_id],
+    )? > 0)
 }
 
 /// The projects an endpoint was added to.
@@ -43,7 +55,10 @@ pub fn projects_of_endpoint(tx: &mut Tx<'_>, endpoint_id: &str) -> Result<Vec<Re
 
 /// The endpoints a project sees through single ones and through groups; none means that nothing was set for it.
 pub fn endpoints_of_project(tx: &mut Tx<'_>, project_id: &str) -> Result<Vec<Ref>> {
-    let ids: Vec<String> = tx.column("SELECT endpoint_id FROM identity_project_endpoints WHERE project_id = ?1 ORDER BY endpoint_id", &params![project_id])?;
+    let ids: Vec<String> = tx.column(
+        "SELECT endpoint_id FROM identity_project_endpoints WHERE project_id = ?1 ORDER BY endpoint_id",
+        &params![project_id],
+    )?;
     let mut endpoints = catalog::ENDPOINTS.get_many(tx, &ids)?;
     for group in groups_of_project(tx, project_id)? {
         for endpoint in endpoints_of_group(tx, &group)? {
@@ -73,7 +88,8 @@ pub fn groups_of_project(tx: &mut Tx<'_>, project_id: &str) -> Result<Vec<Ref>> 
 
 /// The projects of an endpoint group.
 pub fn projects_of_group(tx: &mut Tx<'_>, group_id: &str) -> Result<Vec<Ref>> {
-    let sql = "SELECT project_id FROM identity_project_endpoint_groups WHERE endpoint_group_id = ?1 ORDER BY project_id";
+    let sql =
+        "SELECT project_id FROM identity_project_endpoint_groups WHERE endpoint_group_id = ?1 ORDER BY project_id";
     let ids: Vec<String> = tx.column(sql, &params![group_id])?;
     projects::get_many(tx, &ids)
 }
@@ -91,7 +107,10 @@ pub fn check_group(tx: &mut Tx<'_>, group_id: &str, project_id: &str) -> Result<
 pub fn add_group(tx: &mut Tx<'_>, group_id: &str, project_id: &str) -> Result<()> {
     let sql = "INSERT INTO identity_project_endpoint_groups (endpoint_group_id, project_id) VALUES (?1, ?2)";
     tx.execute(sql, &params![group_id, project_id]).map_err(|e| match e {
-        database::Error::Unique { .. } => Error::Conflict { what: "project_endpoint_group", details: "Duplicate entry".into() },
+        database::Error::Unique { .. } => Error::Conflict {
+            what: "project_endpoint_group",
+            details: "Duplicate entry".into(),
+        },
         other => other.into(),
     })?;
     Ok(())
@@ -100,7 +119,10 @@ pub fn add_group(tx: &mut Tx<'_>, group_id: &str, project_id: &str) -> Result<()
 /// Takes a group away from a project.
 pub fn remove_group(tx: &mut Tx<'_>, group_id: &str, project_id: &str) -> Result<()> {
     check_group(tx, group_id, project_id)?;
-    tx.execute("DELETE FROM identity_project_endpoint_groups WHERE endpoint_group_id = ?1 AND project_id = ?2", &params![group_id, project_id])?;
+    tx.execute(
+        "DELETE FROM identity_project_endpoint_groups WHERE endpoint_group_id = ?1 AND project_id = ?2",
+        &params![group_id, project_id],
+    )?;
     Ok(())
 }
 

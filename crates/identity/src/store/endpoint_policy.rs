@@ -61,7 +61,10 @@ pub fn dissociate(tx: &mut Tx<'_>, policy_id: &str, with: Association<'_>) -> Re
 
 /// Ends every association in which `column` has this value.
 pub fn forget(tx: &mut Tx<'_>, column: &'static str, id: &str) -> Result<()> {
-    tx.execute(&format!("DELETE FROM identity_policy_associations WHERE {column} = ?1"), &params![id])?;
+    tx.execute(
+        &format!("DELETE FROM identity_policy_associations WHERE {column} = ?1"),
+        &params![id],
+    )?;
     Ok(())
 }
 
@@ -72,12 +75,21 @@ pub fn endpoints_of(tx: &mut Tx<'_>, policy_id: &str) -> Result<Vec<Ref>> {
     let sql = "SELECT endpoint_id, service_id, region_id FROM identity_policy_associations WHERE policy_id = ?1 ORDER BY endpoint_id, service_id, region_id";
     for row in tx.query(sql, &params![policy_id])? {
         let (endpoint, service, region): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let regions = if region.is_empty() { Vec::new() } else { catalog::region_tree(tx, &region)? };
-        found.extend(endpoints.iter().filter(|e| match () {
-            () if !endpoint.is_empty() => text(e, "id") == endpoint,
-            () if region.is_empty() => text(e, "service_id") == service,
-            () => text(e, "service_id") == service && regions.iter().any(|r| r == text(e, "region_id")),
-        }).cloned());
+        let regions = if region.is_empty() {
+            Vec::new()
+        } else {
+            catalog::region_tree(tx, &region)?
+        };
+        found.extend(
+            endpoints
+                .iter()
+                .filter(|e| match () {
+                    () if !endpoint.is_empty() => text(e, "id") == endpoint,
+                    () if region.is_empty() => text(e, "service_id") == service,
+                    () => text(e, "service_id") == service && regions.iter().any(|r| r == text(e, "region_id")),
+                })
+                .cloned(),
+        );
     }
     Ok(found)
 }
@@ -85,19 +97,41 @@ pub fn endpoints_of(tx: &mut Tx<'_>, policy_id: &str) -> Result<Vec<Ref>> {
 /// The policy for an endpoint: its own, else that of its service in its region or one above, else that of its service.
 pub fn policy_for(tx: &mut Tx<'_>, endpoint: &Ref) -> Result<Ref> {
     let service_id = text(endpoint, "service_id");
-    let mut found = associated(tx, Association { endpoint_id: text(endpoint, "id"), ..Association::default() })?;
+    let mut found = associated(
+        tx,
+        Association {
+            endpoint_id: text(endpoint, "id"),
+            ..Association::default()
+        },
+    )?;
     let mut region_id = text(endpoint, "region_id").to_owned();
     let mut examined = Vec::new();
     while found.is_none() && !region_id.is_empty() && !examined.contains(&region_id) {
-        found = associated(tx, Association { service_id, region_id: &region_id, endpoint_id: "" })?;
+        found = associated(
+            tx,
+            Association {
+                service_id,
+                region_id: &region_id,
+                endpoint_id: "",
+            },
+        )?;
         let above = text(&catalog::REGIONS.get(tx, &region_id)?, "parent_region_id").to_owned();
         examined.push(std::mem::replace(&mut region_id, above));
     }
     if found.is_none() {
-        found = associated(tx, Association { service_id, ..Association::default() })?;
+        found = associated(
+            tx,
+            Association {
+                service_id,
+                ..Association::default()
+            },
+        )?;
     }
     match found {
         Some(id) => POLICIES.get(tx, &id),
-        None => Err(Error::Missing(format!("No policy is associated with endpoint {}.", text(endpoint, "id")))),
+        None => Err(Error::Missing(format!(
+            "No policy is associated with endpoint {}.",
+            text(endpoint, "id")
+        ))),
     }
 }

@@ -25,7 +25,11 @@ pub const MAPPINGS: Table = Table {
     name: "identity_mappings",
     kind: "mapping",
     missing: |id| Error::not_found("mapping", id),
-    columns: &[("id", Kind::Text(64)), ("rules", Kind::Json), ("schema_version", Kind::Text(5))],
+    columns: &[
+        ("id", Kind::Text(64)),
+        ("rules", Kind::Json),
+        ("schema_version", Kind::Text(5)),
+    ],
     extra: false,
 };
 
@@ -50,12 +54,20 @@ const PROTOCOLS: Table = Table {
     name: "identity_protocols",
     kind: "federation_protocol",
     missing: |id| Error::not_found("federated protocol", id),
-    columns: &[("id", Kind::Text(64)), ("idp_id", Kind::Text(64)), ("mapping_id", Kind::Text(64)), ("remote_id_attribute", Kind::Text(64))],
+    columns: &[
+        ("id", Kind::Text(64)),
+        ("idp_id", Kind::Text(64)),
+        ("mapping_id", Kind::Text(64)),
+        ("remote_id_attribute", Kind::Text(64)),
+    ],
     extra: false,
 };
 
 fn duplicate(text: String) -> Error {
-    Error::Conflict { what: "identity_provider", details: text }
+    Error::Conflict {
+        what: "identity_provider",
+        details: text,
+    }
 }
 
 fn with_remote_ids(tx: &mut Tx<'_>, mut provider: Ref) -> Result<Ref> {
@@ -66,8 +78,16 @@ fn with_remote_ids(tx: &mut Tx<'_>, mut provider: Ref) -> Result<Ref> {
 }
 
 fn set_remote_ids(tx: &mut Tx<'_>, id: &str, remote_ids: Option<&Value>) -> Result<()> {
-    tx.execute("DELETE FROM identity_provider_remote_ids WHERE idp_id = ?1", &params![id])?;
-    for remote in remote_ids.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    tx.execute(
+        "DELETE FROM identity_provider_remote_ids WHERE idp_id = ?1",
+        &params![id],
+    )?;
+    for remote in remote_ids
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         let sql = "INSERT INTO identity_provider_remote_ids (remote_id, idp_id) VALUES (?1, ?2)";
         tx.execute(sql, &params![remote, id]).map_err(|e| match e {
             database::Error::Unique { .. } => duplicate(format!("Duplicate remote ID: {remote}")),
@@ -128,16 +148,23 @@ pub fn delete_provider(tx: &mut Tx<'_>, id: &str) -> Result<()> {
 
 /// The ids of a domain's identity providers.
 pub fn providers_in_domain(tx: &mut Tx<'_>, domain_id: &str) -> Result<Vec<String>> {
-    Ok(tx.column("SELECT id FROM identity_providers WHERE domain_id = ?1 ORDER BY id", &params![domain_id])?)
+    Ok(tx.column(
+        "SELECT id FROM identity_providers WHERE domain_id = ?1 ORDER BY id",
+        &params![domain_id],
+    )?)
 }
 
 fn no_protocol(idp_id: &str, id: &str) -> Error {
-    Error::Missing(format!("Could not find federated protocol {id} for Identity Provider: {idp_id}."))
+    Error::Missing(format!(
+        "Could not find federated protocol {id} for Identity Provider: {idp_id}."
+    ))
 }
 
 /// A protocol of a provider.
 pub fn protocol(tx: &mut Tx<'_>, idp_id: &str, id: &str) -> Result<Ref> {
-    PROTOCOLS.find(tx, "idp_id = ?1 AND id = ?2", &params![idp_id, id])?.ok_or_else(|| no_protocol(idp_id, id))
+    PROTOCOLS
+        .find(tx, "idp_id = ?1 AND id = ?2", &params![idp_id, id])?
+        .ok_or_else(|| no_protocol(idp_id, id))
 }
 
 /// The protocols of a provider.
@@ -156,14 +183,28 @@ pub fn update_protocol(tx: &mut Tx<'_>, idp_id: &str, id: &str, changes: &Ref) -
     let mut new = protocol(tx, idp_id, id)?;
     new.extend(changes.clone());
     let sql = "UPDATE identity_protocols SET mapping_id = ?3, remote_id_attribute = ?4 WHERE idp_id = ?1 AND id = ?2";
-    tx.execute(sql, &params![idp_id, id, text(&new, "mapping_id"), new["remote_id_attribute"].as_str()])?;
+    tx.execute(
+        sql,
+        &params![
+            idp_id,
+            id,
+            text(&new, "mapping_id"),
+            new["remote_id_attribute"].as_str()
+        ],
+    )?;
     protocol(tx, idp_id, id)
 }
 
 /// Removes a protocol.
 pub fn delete_protocol(tx: &mut Tx<'_>, idp_id: &str, id: &str) -> Result<()> {
-    tx.execute("DELETE FROM identity_federated_users WHERE idp_id = ?1 AND protocol_id = ?2", &params![idp_id, id])?;
-    match tx.execute("DELETE FROM identity_protocols WHERE idp_id = ?1 AND id = ?2", &params![idp_id, id])? {
+    tx.execute(
+        "DELETE FROM identity_federated_users WHERE idp_id = ?1 AND protocol_id = ?2",
+        &params![idp_id, id],
+    )?;
+    match tx.execute(
+        "DELETE FROM identity_protocols WHERE idp_id = ?1 AND id = ?2",
+        &params![idp_id, id],
+    )? {
         0 => Err(no_protocol(idp_id, id)),
         _ => Ok(()),
     }
@@ -172,5 +213,8 @@ pub fn delete_protocol(tx: &mut Tx<'_>, idp_id: &str, id: &str) -> Result<()> {
 /// The enabled service providers, as tokens show them.
 pub fn enabled_service_providers(tx: &mut Tx<'_>) -> Result<Vec<Value>> {
     let found = SERVICE_PROVIDERS.find_all(tx, "enabled = 1", &[])?;
-    Ok(found.into_iter().map(|sp| serde_json::json!({"auth_url": sp["auth_url"], "id": sp["id"], "sp_url": sp["sp_url"]})).collect())
+    Ok(found
+        .into_iter()
+        .map(|sp| serde_json::json!({"auth_url": sp["auth_url"], "id": sp["id"], "sp_url": sp["sp_url"]}))
+        .collect())
 }

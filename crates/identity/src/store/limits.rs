@@ -40,13 +40,24 @@ const LIMITS: Table = Table {
 pub fn registered_for(tx: &mut Tx<'_>, limit: &Ref) -> Result<Option<Ref>> {
     let region = limit.get("region_id").and_then(Value::as_str);
     let mut params: Vec<Sql> = vec![text(limit, "service_id").into(), text(limit, "resource_name").into()];
-    let condition = if region.is_some() { "region_id = ?3" } else { "region_id IS NULL" };
+    let condition = if region.is_some() {
+        "region_id = ?3"
+    } else {
+        "region_id IS NULL"
+    };
     params.extend(region.map(Sql::from));
-    REGISTERED_LIMITS.find(tx, &format!("service_id = ?1 AND resource_name = ?2 AND {condition}"), &params)
+    REGISTERED_LIMITS.find(
+        tx,
+        &format!("service_id = ?1 AND resource_name = ?2 AND {condition}"),
+        &params,
+    )
 }
 
 fn duplicate(what: &'static str) -> Error {
-    Error::Conflict { what, details: "Duplicate entry".into() }
+    Error::Conflict {
+        what,
+        details: "Duplicate entry".into(),
+    }
 }
 
 /// Adds a registered limit.
@@ -59,7 +70,10 @@ pub fn register(tx: &mut Tx<'_>, limit: &Ref) -> Result<Ref> {
 }
 
 fn check_unreferenced(tx: &mut Tx<'_>, id: &str) -> Result<()> {
-    let used: Option<i64> = tx.scalar("SELECT 1 FROM identity_limits WHERE registered_limit_id = ?1 LIMIT 1", &params![id])?;
+    let used: Option<i64> = tx.scalar(
+        "SELECT 1 FROM identity_limits WHERE registered_limit_id = ?1 LIMIT 1",
+        &params![id],
+    )?;
     if used.is_some() {
         return Err(Error::Refused(format!(
             "Unable to update or delete registered limit {id} because there are project limits associated with it."
@@ -75,7 +89,11 @@ pub fn update_registered(tx: &mut Tx<'_>, id: &str, changes: &Ref) -> Result<Ref
     let mut new = old.clone();
     new.extend(changes.clone());
     new.insert("id".into(), id.into());
-    if ["service_id", "region_id", "resource_name"].iter().any(|name| changes.contains_key(*name)) && registered_for(tx, &new)?.is_some() {
+    if ["service_id", "region_id", "resource_name"]
+        .iter()
+        .any(|name| changes.contains_key(*name))
+        && registered_for(tx, &new)?.is_some()
+    {
         return Err(duplicate("registered_limit"));
     }
     REGISTERED_LIMITS.update(tx, &new)?;
@@ -94,7 +112,10 @@ const FROM: &str = "identity_limits JOIN identity_registered_limits r ON r.id = 
 fn read(row: &Row) -> Result<Ref> {
     let mut limit = LIMITS.read(row)?;
     for (i, name) in ["service_id", "region_id", "resource_name"].iter().enumerate() {
-        limit.insert((*name).into(), row.get::<Option<String>>(LIMITS.columns.len() + i)?.into());
+        limit.insert(
+            (*name).into(),
+            row.get::<Option<String>>(LIMITS.columns.len() + i)?.into(),
+        );
     }
     Ok(limit)
 }
@@ -108,9 +129,14 @@ pub fn insert(tx: &mut Tx<'_>, limit: &Ref) -> Result<Ref> {
     let registered = registered_for(tx, limit)?
         .ok_or_else(|| Error::Refused("Unable to create a limit that has no corresponding registered limit.".into()))?;
     let project = limit.get("project_id").and_then(Value::as_str);
-    let (column, owner) = project.map_or(("domain_id", text(limit, "domain_id")), |project| ("project_id", project));
+    let (column, owner) = project.map_or(("domain_id", text(limit, "domain_id")), |project| {
+        ("project_id", project)
+    });
     let sql = format!("SELECT 1 FROM identity_limits WHERE registered_limit_id = ?1 AND {column} = ?2");
-    if tx.scalar::<i64>(&sql, &params![text(&registered, "id"), owner])?.is_some() {
+    if tx
+        .scalar::<i64>(&sql, &params![text(&registered, "id"), owner])?
+        .is_some()
+    {
         return Err(duplicate("limit"));
     }
     LIMITS.insert_with(tx, limit, &[("registered_limit_id", text(&registered, "id").into())])?;
@@ -120,7 +146,11 @@ pub fn insert(tx: &mut Tx<'_>, limit: &Ref) -> Result<Ref> {
 /// A limit.
 pub fn get(tx: &mut Tx<'_>, id: &str) -> Result<Ref> {
     let sql = format!("SELECT {} FROM {FROM} WHERE identity_limits.id = ?1", columns());
-    tx.query_one(&sql, &params![id])?.as_ref().map(read).transpose()?.ok_or_else(|| (LIMITS.missing)(id))
+    tx.query_one(&sql, &params![id])?
+        .as_ref()
+        .map(read)
+        .transpose()?
+        .ok_or_else(|| (LIMITS.missing)(id))
 }
 
 /// Changes a limit's value and description.
@@ -129,7 +159,10 @@ pub fn update(tx: &mut Tx<'_>, id: &str, changes: &Ref) -> Result<Ref> {
     if let Some(value) = changes.get("resource_limit").filter(|v| v.as_i64() != Some(0)) {
         limit.insert("resource_limit".into(), value.clone());
     }
-    if let Some(text) = changes.get("description").filter(|v| v.as_str().is_some_and(|t| !t.is_empty())) {
+    if let Some(text) = changes
+        .get("description")
+        .filter(|v| v.as_str().is_some_and(|t| !t.is_empty()))
+    {
         limit.insert("description".into(), text.clone());
     }
     LIMITS.update(tx, &limit)?;
@@ -143,7 +176,10 @@ pub fn delete(tx: &mut Tx<'_>, id: &str) -> Result<()> {
 
 /// Removes a project's limits.
 pub fn forget_project(tx: &mut Tx<'_>, project_id: &str) -> Result<()> {
-    tx.execute("DELETE FROM identity_limits WHERE project_id = ?1", &params![project_id])?;
+    tx.execute(
+        "DELETE FROM identity_limits WHERE project_id = ?1",
+        &params![project_id],
+    )?;
     Ok(())
 }
 
@@ -151,7 +187,11 @@ pub fn forget_project(tx: &mut Tx<'_>, project_id: &str) -> Result<()> {
 pub fn list(tx: &mut Tx<'_>, hints: &Hints) -> Result<Page> {
     let mut select = Select::new(columns(), FROM);
     for filter in hints.filters.iter().filter(|f| f.comparator == "equals") {
-        let table = if matches!(filter.name.as_str(), "project_id" | "domain_id") { "identity_limits" } else { "r" };
+        let table = if matches!(filter.name.as_str(), "project_id" | "domain_id") {
+            "identity_limits"
+        } else {
+            "r"
+        };
         if let Some(value) = &filter.value {
             select.filter(&format!("{table}.{} = ?", filter.name), &[value.into()]);
         }

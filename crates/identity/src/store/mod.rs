@@ -57,8 +57,11 @@ pub(crate) fn merge_options(old: &Value, new: Option<&Value>) -> Value {
 /// The attributes that no column has: what upstream adds as `extra` to the answer of an update.
 pub(crate) fn extra_of(table: &Table, object: &Ref) -> Value {
     let known = |name: &str| table.columns.iter().any(|(column, _)| *column == name);
-    let extra: Map<String, Value> =
-        object.iter().filter(|(name, _)| !known(name) && *name != "extra").map(|(n, v)| (n.clone(), v.clone())).collect();
+    let extra: Map<String, Value> = object
+        .iter()
+        .filter(|(name, _)| !known(name) && *name != "extra")
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
     Value::Object(extra)
 }
 
@@ -72,7 +75,10 @@ pub(crate) fn check_mutable(original: &Ref, changes: &Ref, what: &str) -> crate:
     if !is_immutable(original) {
         return Ok(());
     }
-    let frees = matches!(changes.get("options").and_then(|o| o.get("immutable")), Some(Value::Bool(false) | Value::Null));
+    let frees = matches!(
+        changes.get("options").and_then(|o| o.get("immutable")),
+        Some(Value::Bool(false) | Value::Null)
+    );
     if changes.len() == 1 && frees {
         return Ok(());
     }

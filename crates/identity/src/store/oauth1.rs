@@ -10,7 +10,11 @@ pub const CONSUMERS: Table = Table {
     name: "identity_consumers",
     kind: "consumer",
     missing: |_| Error::Missing("Consumer not found".into()),
-    columns: &[("id", Kind::Text(64)), ("description", Kind::Text(64)), ("secret", Kind::Text(64))],
+    columns: &[
+        ("id", Kind::Text(64)),
+        ("description", Kind::Text(64)),
+        ("secret", Kind::Text(64)),
+    ],
     extra: true,
 };
 

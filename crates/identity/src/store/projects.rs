@@ -27,7 +27,9 @@ pub const PROJECTS: Table = Table {
 /// A project (or domain) with its tags.
 pub fn get(tx: &mut Tx<'_>, id: &str) -> Result<Ref> {
     let project = PROJECTS.get(tx, id)?;
-    with_tags(tx, vec![project])?.pop().ok_or_else(|| Error::not_found("project", id))
+    with_tags(tx, vec![project])?
+        .pop()
+        .ok_or_else(|| Error::not_found("project", id))
 }
 
 /// A project by name within a domain; a domain, where `domain_id` is empty.
@@ -47,7 +49,9 @@ pub fn get_domain(tx: &mut Tx<'_>, id: &str) -> Result<Ref> {
 
 /// A domain by its name.
 pub fn domain_by_name(tx: &mut Tx<'_>, name: &str) -> Result<Ref> {
-    by_name(tx, name, "")?.map(as_domain).ok_or_else(|| Error::not_found("domain", name))
+    by_name(tx, name, "")?
+        .map(as_domain)
+        .ok_or_else(|| Error::not_found("domain", name))
 }
 
 /// A domain as the API shows it: without what makes it a project.
@@ -72,7 +76,10 @@ fn with_tags(tx: &mut Tx<'_>, mut projects: Vec<Ref>) -> Result<Vec<Ref>> {
     for chunk in projects.chunks(500) {
         let ids: Vec<Sql> = chunk.iter().map(|p| text(p, "id").into()).collect();
         let mut select = Select::new("project_id, name", "identity_project_tags");
-        select.filter_in("project_id", &ids).order("project_id", Direction::Ascending).order("position", Direction::Ascending);
+        select
+            .filter_in("project_id", &ids)
+            .order("project_id", Direction::Ascending)
+            .order("position", Direction::Ascending);
         for row in select.rows(tx)? {
             tags.entry(row.get(0)?).or_default().push(Value::String(row.get(1)?));
         }
@@ -119,8 +126,17 @@ pub fn update(tx: &mut Tx<'_>, old: &Ref, changes: &Ref) -> Result<Ref> {
 }
 
 fn set_tags(tx: &mut Tx<'_>, project_id: &str, tags: Option<&Value>) -> Result<()> {
-    tx.execute("DELETE FROM identity_project_tags WHERE project_id = ?1", &params![project_id])?;
-    for (position, tag) in tags.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).enumerate() {
+    tx.execute(
+        "DELETE FROM identity_project_tags WHERE project_id = ?1",
+        &params![project_id],
+    )?;
+    for (position, tag) in tags
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .enumerate()
+    {
         tx.execute(
             "INSERT INTO identity_project_tags (project_id, name, position) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             &params![project_id, tag, position],

@@ -34,7 +34,10 @@ pub fn record(tx: &mut Tx<'_>, event: Event<'_>, keep: i64) -> Result<()> {
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)",
         &params![event.user_id, event.project_id, event.trust_id, event.consumer_id, event.audit_id, event.audit_chain_id, at],
     )?;
-    tx.execute("DELETE FROM identity_revocations WHERE revoked_at < ?1", &params![at - keep])?;
+    tx.execute(
+        "DELETE FROM identity_revocations WHERE revoked_at < ?1",
+        &params![at - keep],
+    )?;
     Ok(())
 }
 
@@ -64,7 +67,17 @@ pub fn is_revoked(tx: &mut Tx<'_>, subject: &Subject<'_>) -> Result<bool> {
          AND (project_id IS NULL OR project_id = ?5) AND (audit_id IS NULL OR audit_id = ?6)"
     );
     let user = |i: usize| subject.user_ids.get(i).copied();
-    for row in tx.query(&sql, &params![subject.issued_at, user(0), user(1), user(2), subject.project_id, subject.audit_id])? {
+    for row in tx.query(
+        &sql,
+        &params![
+            subject.issued_at,
+            user(0),
+            user(1),
+            user(2),
+            subject.project_id,
+            subject.audit_id
+        ],
+    )? {
         let column = |i: usize| row.get::<Option<String>>(i);
         let one = |set: Option<String>, has: Option<&str>| set.is_none_or(|set| has == Some(&set));
         if column(0)?.is_none_or(|user| subject.user_ids.iter().any(|id| *id == user))
@@ -83,7 +96,14 @@ pub fn is_revoked(tx: &mut Tx<'_>, subject: &Subject<'_>) -> Result<bool> {
 /// The events as OS-REVOKE shows them.
 pub fn list(tx: &mut Tx<'_>, since: Option<i64>) -> Result<Vec<Ref>> {
     let sql = format!("SELECT {COLUMNS} FROM identity_revocations WHERE revoked_at > ?1 ORDER BY revoked_at, id");
-    let names = ["user_id", "project_id", "OS-TRUST:trust_id", "OS-OAUTH1:consumer_id", "audit_id", "audit_chain_id"];
+    let names = [
+        "user_id",
+        "project_id",
+        "OS-TRUST:trust_id",
+        "OS-OAUTH1:consumer_id",
+        "audit_id",
+        "audit_chain_id",
+    ];
     let since = since.map_or(Sql::Int(-1), Sql::Int);
     tx.query(&sql, &[since])?
         .iter()

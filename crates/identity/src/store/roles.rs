@@ -51,14 +51,17 @@ pub fn unique_by_name(tx: &mut Tx<'_>, name: &str) -> Result<Ref> {
     match (found.pop(), found.is_empty()) {
         (Some(role), true) => Ok(role),
         (None, _) => Err(Error::Missing(format!("Role {name} is not defined"))),
-        _ => Err(Error::Invalid(format!("There are multiple role entities named '{name}'. Please use ID instead of names to resolve the ambiguity."))),
+        _ => Err(Error::Invalid(format!(
+            "There are multiple role entities named '{name}'. Please use ID instead of names to resolve the ambiguity."
+        ))),
     }
 }
 
 /// Every implication, prior to implied.
 pub fn implications(tx: &mut Tx<'_>) -> Result<BTreeMap<String, Vec<String>>> {
     let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let sql = "SELECT prior_role_id, implied_role_id FROM identity_implied_roles ORDER BY prior_role_id, implied_role_id";
+    let sql =
+        "SELECT prior_role_id, implied_role_id FROM identity_implied_roles ORDER BY prior_role_id, implied_role_id";
     for row in tx.query(sql, &[])? {
         all.entry(row.get(0)?).or_default().push(row.get(1)?);
     }
@@ -67,13 +70,23 @@ pub fn implications(tx: &mut Tx<'_>) -> Result<BTreeMap<String, Vec<String>>> {
 
 /// The roles that `prior` implies directly.
 pub fn implied_by(tx: &mut Tx<'_>, prior: &str) -> Result<Vec<String>> {
-    Ok(tx.column("SELECT implied_role_id FROM identity_implied_roles WHERE prior_role_id = ?1 ORDER BY implied_role_id", &params![prior])?)
+    Ok(tx.column(
+        "SELECT implied_role_id FROM identity_implied_roles WHERE prior_role_id = ?1 ORDER BY implied_role_id",
+        &params![prior],
+    )?)
 }
 
 /// Adds an implication.
 pub fn imply(tx: &mut Tx<'_>, prior: &str, implied: &str) -> Result<()> {
-    tx.execute("INSERT INTO identity_implied_roles (prior_role_id, implied_role_id) VALUES (?1, ?2)", &params![prior, implied]).map_err(|e| match e {
-        database::Error::Unique { .. } => Error::Conflict { what: "implied_role", details: "Duplicate entry".into() },
+    tx.execute(
+        "INSERT INTO identity_implied_roles (prior_role_id, implied_role_id) VALUES (?1, ?2)",
+        &params![prior, implied],
+    )
+    .map_err(|e| match e {
+        database::Error::Unique { .. } => Error::Conflict {
+            what: "implied_role",
+            details: "Duplicate entry".into(),
+        },
         other => other.into(),
     })?;
     Ok(())
@@ -86,14 +99,20 @@ fn not_implied(prior: &str, implied: &str) -> Error {
 /// Removes an implication.
 pub fn unimply(tx: &mut Tx<'_>, prior: &str, implied: &str) -> Result<()> {
     let sql = "DELETE FROM identity_implied_roles WHERE prior_role_id = ?1 AND implied_role_id = ?2";
-    if tx.execute(sql, &params![prior, implied])? == 0 { Err(not_implied(prior, implied)) } else { Ok(()) }
+    if tx.execute(sql, &params![prior, implied])? == 0 {
+        Err(not_implied(prior, implied))
+    } else {
+        Ok(())
+    }
 }
 
 /// # Errors
 /// 404 where `prior` does not imply `implied`.
 pub fn check_implied(tx: &mut Tx<'_>, prior: &str, implied: &str) -> Result<()> {
     let sql = "SELECT 1 FROM identity_implied_roles WHERE prior_role_id = ?1 AND implied_role_id = ?2";
-    tx.scalar::<i64>(sql, &params![prior, implied])?.map(|_| ()).ok_or_else(|| not_implied(prior, implied))
+    tx.scalar::<i64>(sql, &params![prior, implied])?
+        .map(|_| ())
+        .ok_or_else(|| not_implied(prior, implied))
 }
 
 /// The roles with everything they imply.
@@ -102,7 +121,14 @@ pub fn with_implied(tx: &mut Tx<'_>, roles: impl IntoIterator<Item = String>) ->
     let mut all = BTreeSet::new();
     let mut todo: Vec<String> = roles.into_iter().collect();
     while let Some(role) = todo.pop() {
-        todo.extend(implications.get(&role).into_iter().flatten().filter(|implied| !all.contains(*implied)).cloned());
+        todo.extend(
+            implications
+                .get(&role)
+                .into_iter()
+                .flatten()
+                .filter(|implied| !all.contains(*implied))
+                .cloned(),
+        );
         all.insert(role);
     }
     Ok(all)

@@ -67,7 +67,12 @@ pub struct Hints {
 impl Hints {
     /// Adds an exact filter.
     pub fn equals(mut self, name: &str, value: Option<&str>) -> Hints {
-        self.filters.push(Filter { name: name.into(), value: value.map(Into::into), comparator: "equals".into(), case_sensitive: false });
+        self.filters.push(Filter {
+            name: name.into(),
+            value: value.map(Into::into),
+            comparator: "equals".into(),
+            case_sensitive: false,
+        });
         self
     }
 
@@ -111,12 +116,18 @@ impl Table {
     }
 
     fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.columns.iter().map(|(name, _)| *name).chain(self.extra.then_some("extra"))
+        self.columns
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(self.extra.then_some("extra"))
     }
 
     /// The select list.
     pub fn select_list(&self) -> String {
-        self.names().map(|name| format!("{}.{name}", self.name)).collect::<Vec<_>>().join(", ")
+        self.names()
+            .map(|name| format!("{}.{name}", self.name))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// The object in a row that begins with [`Table::select_list`].
@@ -164,7 +175,11 @@ impl Table {
         }
         if self.extra {
             let known = |name: &str| self.columns.iter().any(|(column, _)| *column == name);
-            let extra: Map<String, Value> = object.iter().filter(|(name, _)| !known(name) && *name != "extra").map(|(n, v)| (n.clone(), v.clone())).collect();
+            let extra: Map<String, Value> = object
+                .iter()
+                .filter(|(name, _)| !known(name) && *name != "extra")
+                .map(|(n, v)| (n.clone(), v.clone()))
+                .collect();
             values.push(Sql::Text(Value::Object(extra).to_string()));
         }
         Ok(values)
@@ -175,7 +190,10 @@ impl Table {
         let names: Vec<&str> = self.names().chain(hidden.iter().map(|(name, _)| *name)).collect();
         let mut values = self.values(object)?;
         values.extend(hidden.iter().map(|(_, value)| value.clone()));
-        let places = (1..=names.len()).map(|n| format!("?{n}")).collect::<Vec<_>>().join(", ");
+        let places = (1..=names.len())
+            .map(|n| format!("?{n}"))
+            .collect::<Vec<_>>()
+            .join(", ");
         let sql = format!("INSERT INTO {} ({}) VALUES ({places})", self.name, names.join(", "));
         tx.execute(&sql, &values).map_err(|e| self.conflict(e, object))?;
         Ok(())
@@ -188,7 +206,13 @@ impl Table {
 
     /// Writes every shown column of the row with the object's key.
     pub fn update(&self, tx: &mut Tx<'_>, object: &Ref) -> Result<()> {
-        let sets = self.names().enumerate().skip(1).map(|(i, name)| format!("{name} = ?{}", i + 1)).collect::<Vec<_>>().join(", ");
+        let sets = self
+            .names()
+            .enumerate()
+            .skip(1)
+            .map(|(i, name)| format!("{name} = ?{}", i + 1))
+            .collect::<Vec<_>>()
+            .join(", ");
         let sql = format!("UPDATE {} SET {sets} WHERE {} = ?1", self.name, self.key());
         let values = self.values(object)?;
         tx.execute(&sql, &values).map_err(|e| self.conflict(e, object))?;
@@ -201,30 +225,46 @@ impl Table {
             return error.into();
         }
         let text = |name: &str| object.get(name).and_then(Value::as_str);
-        let named = text("name").map(|name| ("name", name)).or_else(|| text("id").map(|id| ("ID", id)));
+        let named = text("name")
+            .map(|name| ("name", name))
+            .or_else(|| text("id").map(|id| ("ID", id)));
         let details = match (named, text("domain_id")) {
-            (Some((field, name)), Some(domain)) => format!("Duplicate entry found with {field} {name} at domain ID {domain}"),
+            (Some((field, name)), Some(domain)) => {
+                format!("Duplicate entry found with {field} {name} at domain ID {domain}")
+            }
             (Some((field, name)), None) => format!("Duplicate entry found with {field} {name}"),
             (None, Some(domain)) => format!("Duplicate entry at domain ID {domain}"),
             (None, None) => "Duplicate entry".into(),
         };
-        Error::Conflict { what: self.kind, details }
+        Error::Conflict {
+            what: self.kind,
+            details,
+        }
     }
 
     /// The object with this key.
     pub fn get(&self, tx: &mut Tx<'_>, key: &str) -> Result<Ref> {
-        self.find(tx, &format!("{} = ?1", self.key()), &[key.into()])?.ok_or_else(|| (self.missing)(key))
+        self.find(tx, &format!("{} = ?1", self.key()), &[key.into()])?
+            .ok_or_else(|| (self.missing)(key))
     }
 
     /// The first object that meets a condition on the table.
     pub fn find(&self, tx: &mut Tx<'_>, condition: &str, params: &[Sql]) -> Result<Option<Ref>> {
         let sql = format!("SELECT {} FROM {} WHERE {condition}", self.select_list(), self.name);
-        tx.query_one(&sql, params)?.as_ref().map(|row| self.read(row)).transpose()
+        tx.query_one(&sql, params)?
+            .as_ref()
+            .map(|row| self.read(row))
+            .transpose()
     }
 
     /// All objects that meet a condition on the table, by key.
     pub fn find_all(&self, tx: &mut Tx<'_>, condition: &str, params: &[Sql]) -> Result<Vec<Ref>> {
-        let sql = format!("SELECT {} FROM {} WHERE {condition} ORDER BY {}", self.select_list(), self.name, self.key());
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {condition} ORDER BY {}",
+            self.select_list(),
+            self.name,
+            self.key()
+        );
         tx.query(&sql, params)?.iter().map(|row| self.read(row)).collect()
     }
 
@@ -235,7 +275,9 @@ impl Table {
         for keys in keys.chunks(500) {
             let values: Vec<Sql> = keys.iter().map(Sql::from).collect();
             let mut select = Select::new(self.select_list(), self.name);
-            select.filter_in(self.key(), &values).order(self.key(), Direction::Ascending);
+            select
+                .filter_in(self.key(), &values)
+                .order(self.key(), Direction::Ascending);
             for row in select.rows(tx)? {
                 refs.push(self.read(&row)?);
             }
@@ -245,7 +287,10 @@ impl Table {
 
     /// Removes the row with this key.
     pub fn delete(&self, tx: &mut Tx<'_>, key: &str) -> Result<()> {
-        let removed = tx.execute(&format!("DELETE FROM {} WHERE {} = ?1", self.name, self.key()), &[key.into()])?;
+        let removed = tx.execute(
+            &format!("DELETE FROM {} WHERE {} = ?1", self.name, self.key()),
+            &[key.into()],
+        )?;
         if removed == 0 { Err((self.missing)(key)) } else { Ok(()) }
     }
 
@@ -255,7 +300,13 @@ impl Table {
     }
 
     /// [`Table::list`] from joined tables and with further conditions.
-    pub fn list_from(&self, tx: &mut Tx<'_>, hints: &Hints, from: &str, refine: impl FnOnce(&mut Select)) -> Result<Page> {
+    pub fn list_from(
+        &self,
+        tx: &mut Tx<'_>,
+        hints: &Hints,
+        from: &str,
+        refine: impl FnOnce(&mut Select),
+    ) -> Result<Page> {
         let mut select = Select::new(self.select_list(), from);
         for filter in &hints.filters {
             self.filter(&mut select, filter);
@@ -264,7 +315,10 @@ impl Table {
         let key = format!("{}.{}", self.name, self.key());
         select.order(&key, Direction::Ascending);
         if let Some(marker) = &hints.marker {
-            let known: Option<i64> = tx.scalar(&format!("SELECT 1 FROM {} WHERE {} = ?1", self.name, self.key()), &[marker.into()])?;
+            let known: Option<i64> = tx.scalar(
+                &format!("SELECT 1 FROM {} WHERE {} = ?1", self.name, self.key()),
+                &[marker.into()],
+            )?;
             if known.is_none() {
                 return Err(Error::Missing(format!("Marker {marker} could not be found.")));
             }
@@ -273,8 +327,14 @@ impl Table {
         if let Some(limit) = hints.limit {
             select.limit(limit as u64 + 1);
         }
-        let mut refs = select.rows(tx)?.iter().map(|row| self.read(row)).collect::<Result<Vec<_>>>()?;
-        let truncated = hints.limit.is_some_and(|limit| refs.len() > limit || (hints.full_is_truncated && refs.len() == limit));
+        let mut refs = select
+            .rows(tx)?
+            .iter()
+            .map(|row| self.read(row))
+            .collect::<Result<Vec<_>>>()?;
+        let truncated = hints
+            .limit
+            .is_some_and(|limit| refs.len() > limit || (hints.full_is_truncated && refs.len() == limit));
         if let Some(limit) = hints.limit {
             refs.truncate(limit);
         }
@@ -282,7 +342,9 @@ impl Table {
     }
 
     fn filter(&self, select: &mut Select, filter: &Filter) {
-        let Some((name, kind)) = self.columns.iter().find(|(name, _)| *name == filter.name) else { return };
+        let Some((name, kind)) = self.columns.iter().find(|(name, _)| *name == filter.name) else {
+            return;
+        };
         let column = format!("{}.{name}", self.name);
         let Some(value) = &filter.value else {
             match kind {

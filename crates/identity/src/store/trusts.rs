@@ -38,14 +38,22 @@ pub fn insert(tx: &mut Tx<'_>, mut trust: Ref) -> Result<Ref> {
 
 /// A trust that can be used: not deleted, not expired, not used up.
 pub fn get(tx: &mut Tx<'_>, id: &str) -> Result<Ref> {
-    let mut trust = TRUSTS.find(tx, "id = ?1 AND deleted_at IS NULL", &params![id])?.ok_or_else(|| Error::not_found("trust", id))?;
+    let mut trust = TRUSTS
+        .find(tx, "id = ?1 AND deleted_at IS NULL", &params![id])?
+        .ok_or_else(|| Error::not_found("trust", id))?;
     let expired = trust["expires_at"].as_i64().is_some_and(|at| now() > at);
     let used_up = trust["remaining_uses"].as_i64().is_some_and(|n| n <= 0);
     if expired || used_up {
         return Err(Error::not_found("trust", id));
     }
-    let roles: Vec<String> = tx.column("SELECT role_id FROM identity_trust_roles WHERE trust_id = ?1 ORDER BY role_id", &params![id])?;
-    trust.insert("roles".into(), roles.iter().map(|id| json!({"id": id})).collect::<Vec<Value>>().into());
+    let roles: Vec<String> = tx.column(
+        "SELECT role_id FROM identity_trust_roles WHERE trust_id = ?1 ORDER BY role_id",
+        &params![id],
+    )?;
+    trust.insert(
+        "roles".into(),
+        roles.iter().map(|id| json!({"id": id})).collect::<Vec<Value>>().into(),
+    );
     Ok(trust)
 }
 
@@ -75,7 +83,10 @@ pub fn delete(tx: &mut Tx<'_>, id: &str) -> Result<Vec<String>> {
     let mut gone = vec![id.to_owned()];
     let mut next = 0;
     while next < gone.len() {
-        tx.execute("UPDATE identity_trusts SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL", &params![&gone[next], now()])?;
+        tx.execute(
+            "UPDATE identity_trusts SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL",
+            &params![&gone[next], now()],
+        )?;
         let sql = "SELECT id FROM identity_trusts WHERE redelegated_trust_id = ?1 AND deleted_at IS NULL ORDER BY id";
         let below: Vec<String> = tx.column(sql, &params![&gone[next]])?;
         gone.extend(below);
@@ -93,19 +104,28 @@ pub fn forget_user(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
 
 /// Deletes a project's trusts.
 pub fn forget_project(tx: &mut Tx<'_>, project_id: &str) -> Result<()> {
-    tx.execute("UPDATE identity_trusts SET deleted_at = ?2 WHERE deleted_at IS NULL AND project_id = ?1", &params![project_id, now()])?;
+    tx.execute(
+        "UPDATE identity_trusts SET deleted_at = ?2 WHERE deleted_at IS NULL AND project_id = ?1",
+        &params![project_id, now()],
+    )?;
     Ok(())
 }
 
 /// Counts one use.
 pub fn consume(tx: &mut Tx<'_>, id: &str) -> Result<()> {
-    let limited: Option<Option<i64>> = tx.scalar("SELECT remaining_uses FROM identity_trusts WHERE id = ?1 AND deleted_at IS NULL", &params![id])?;
+    let limited: Option<Option<i64>> = tx.scalar(
+        "SELECT remaining_uses FROM identity_trusts WHERE id = ?1 AND deleted_at IS NULL",
+        &params![id],
+    )?;
     match limited {
         None => return Err(Error::not_found("trust", id)),
         Some(None) => return Ok(()),
         Some(Some(n)) if n <= 0 => return Err(Error::Forbidden(format!("No remaining uses for trust: {id}."))),
         Some(Some(_)) => {}
     }
-    tx.execute("UPDATE identity_trusts SET remaining_uses = remaining_uses - 1 WHERE id = ?1 AND remaining_uses > 0", &params![id])?;
+    tx.execute(
+        "UPDATE identity_trusts SET remaining_uses = remaining_uses - 1 WHERE id = ?1 AND remaining_uses > 0",
+        &params![id],
+    )?;
     Ok(())
 }

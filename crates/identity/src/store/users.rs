@@ -57,7 +57,9 @@ pub fn option(user: &Ref, name: &str) -> bool {
 /// The user as the API shows it.
 pub fn get(tx: &mut Tx<'_>, id: &str, rules: &SecurityCompliance) -> Result<Ref> {
     let user = USERS.get(tx, id)?;
-    shown(tx, vec![user], rules)?.pop().ok_or_else(|| Error::not_found("user", id))
+    shown(tx, vec![user], rules)?
+        .pop()
+        .ok_or_else(|| Error::not_found("user", id))
 }
 
 /// A user by name within a domain.
@@ -74,12 +76,23 @@ fn shown(tx: &mut Tx<'_>, mut users: Vec<Ref>, rules: &SecurityCompliance) -> Re
     for chunk in users.chunks(500) {
         let ids: Vec<Sql> = chunk.iter().map(|u| text(u, "id").into()).collect();
         let mut select = Select::new("user_id, expires_at", "identity_passwords");
-        for row in select.filter_in("user_id", &ids).order("id", Direction::Ascending).rows(tx)? {
+        for row in select
+            .filter_in("user_id", &ids)
+            .order("id", Direction::Ascending)
+            .rows(tx)?
+        {
             expiry.insert(row.get(0)?, row.get(1)?);
         }
         let mut select = Select::new("user_id, idp_id, protocol_id, unique_id", "identity_federated_users");
-        for row in select.filter_in("user_id", &ids).order("id", Direction::Ascending).rows(tx)? {
-            federated.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?, row.get(3)?));
+        for row in select
+            .filter_in("user_id", &ids)
+            .order("id", Direction::Ascending)
+            .rows(tx)?
+        {
+            federated
+                .entry(row.get(0)?)
+                .or_default()
+                .push((row.get(1)?, row.get(2)?, row.get(3)?));
         }
         if rules.disable_user_account_days_inactive.is_some() {
             let mut select = Select::new("id, COALESCE(last_active_at, created_at)", "identity_users");
@@ -109,7 +122,10 @@ fn shown(tx: &mut Tx<'_>, mut users: Vec<Ref>, rules: &SecurityCompliance) -> Re
             for (idp, protocol, unique) in identities {
                 let protocol = json!({"protocol_id": protocol, "unique_id": unique});
                 match list.iter_mut().find(|entry| entry["idp_id"] == json!(idp)) {
-                    Some(entry) => entry["protocols"].as_array_mut().map(|p| p.push(protocol)).unwrap_or_default(),
+                    Some(entry) => entry["protocols"]
+                        .as_array_mut()
+                        .map(|p| p.push(protocol))
+                        .unwrap_or_default(),
                     None => list.push(json!({"idp_id": idp, "protocols": [protocol]})),
                 }
             }
@@ -125,7 +141,11 @@ pub fn insert(tx: &mut Tx<'_>, mut user: Ref, hash: Option<&str>, rules: &Securi
     let options = super::merge_options(&Value::Null, user.get("options"));
     user.insert("options".into(), options);
     let created = now();
-    USERS.insert_with(tx, &user, &[("created_at", created.into()), ("failed_auth_count", 0.into())])?;
+    USERS.insert_with(
+        tx,
+        &user,
+        &[("created_at", created.into()), ("failed_auth_count", 0.into())],
+    )?;
     let id = text(&user, "id").to_owned();
     if let Some(hash) = hash {
         add_password(tx, &user, Some(hash), false, rules)?;
@@ -135,7 +155,13 @@ pub fn insert(tx: &mut Tx<'_>, mut user: Ref, hash: Option<&str>, rules: &Securi
 }
 
 /// Writes `changes` over the user. `hash`: a new password; `Some(None)` takes it away.
-pub fn update(tx: &mut Tx<'_>, old: &Ref, changes: &Ref, hash: Option<Option<&str>>, rules: &SecurityCompliance) -> Result<Ref> {
+pub fn update(
+    tx: &mut Tx<'_>,
+    old: &Ref,
+    changes: &Ref,
+    hash: Option<Option<&str>>,
+    rules: &SecurityCompliance,
+) -> Result<Ref> {
     let id = text(old, "id").to_owned();
     // Read again: what is shown lacks attributes that are stored.
     let mut user = USERS.get(tx, &id)?;
@@ -150,12 +176,19 @@ pub fn update(tx: &mut Tx<'_>, old: &Ref, changes: &Ref, hash: Option<Option<&st
     USERS.update(tx, &user)?;
     if super::is_true(changes, "enabled") {
         forget_failures(tx, &id)?;
-        tx.execute("UPDATE identity_users SET last_active_at = ?2 WHERE id = ?1", &params![&id, now()])?;
+        tx.execute(
+            "UPDATE identity_users SET last_active_at = ?2 WHERE id = ?1",
+            &params![&id, now()],
+        )?;
     }
     if let Some(hash) = hash {
         add_password(tx, &user, hash, false, rules)?;
     }
-    if changes.get("federated").and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+    if changes
+        .get("federated")
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty())
+    {
         tx.execute("DELETE FROM identity_federated_users WHERE user_id = ?1", &params![&id])?;
         set_federated(tx, &user, changes.get("federated"))?;
     }
@@ -174,9 +207,14 @@ fn set_federated(tx: &mut Tx<'_>, user: &Ref, federated: Option<&Value>) -> Resu
         }
         for protocol in identity["protocols"].as_array().into_iter().flatten() {
             let name = protocol["protocol_id"].as_str().unwrap_or_default();
-            let known: Option<i64> = tx.scalar("SELECT 1 FROM identity_protocols WHERE idp_id = ?1 AND id = ?2", &params![idp, name])?;
+            let known: Option<i64> = tx.scalar(
+                "SELECT 1 FROM identity_protocols WHERE idp_id = ?1 AND id = ?2",
+                &params![idp, name],
+            )?;
             if known.is_none() {
-                return Err(Error::Invalid(format!("Could not find federated protocol {name} for Identity Provider: {idp}.")));
+                return Err(Error::Invalid(format!(
+                    "Could not find federated protocol {name} for Identity Provider: {idp}."
+                )));
             }
             tx.execute(
                 "INSERT INTO identity_federated_users (user_id, idp_id, protocol_id, unique_id, display_name) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -192,7 +230,13 @@ fn set_federated(tx: &mut Tx<'_>, user: &Ref, federated: Option<&Value>) -> Resu
 }
 
 /// Sets the password, keeping as many old ones as history asks for.
-pub fn add_password(tx: &mut Tx<'_>, user: &Ref, hash: Option<&str>, self_service: bool, rules: &SecurityCompliance) -> Result<()> {
+pub fn add_password(
+    tx: &mut Tx<'_>,
+    user: &Ref,
+    hash: Option<&str>,
+    self_service: bool,
+    rules: &SecurityCompliance,
+) -> Result<()> {
     let id = text(user, "id");
     let at = now();
     let kept = rules.unique_last_password_count.max(1);
@@ -200,8 +244,13 @@ pub fn add_password(tx: &mut Tx<'_>, user: &Ref, hash: Option<&str>, self_servic
         "DELETE FROM identity_passwords WHERE user_id = ?1 AND id NOT IN (SELECT id FROM identity_passwords WHERE user_id = ?1 ORDER BY id DESC LIMIT ?2)",
         &params![id, kept],
     )?;
-    tx.execute("UPDATE identity_passwords SET expires_at = ?2 WHERE user_id = ?1 AND (expires_at IS NULL OR expires_at > ?2)", &params![id, at])?;
-    let lasts = rules.password_expires_days.filter(|days| *days > 0 && !option(user, "ignore_password_expiry"));
+    tx.execute(
+        "UPDATE identity_passwords SET expires_at = ?2 WHERE user_id = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
+        &params![id, at],
+    )?;
+    let lasts = rules
+        .password_expires_days
+        .filter(|days| *days > 0 && !option(user, "ignore_password_expiry"));
     let mut expires = lasts.map(|days| (at + days * DAY) / 1_000_000 * 1_000_000);
     if rules.change_password_upon_first_use && !self_service && !option(user, "ignore_change_password_upon_first_use") {
         expires = Some(at);
@@ -219,32 +268,55 @@ pub fn passwords(tx: &mut Tx<'_>, user_id: &str, count: i64) -> Result<Vec<Passw
     tx.query(sql, &params![user_id, count])?
         .iter()
         .map(|row| {
-            Ok(Password { id: row.get(0)?, hash: row.get(1)?, created_at: row.get(2)?, expires_at: row.get(3)?, self_service: row.get(4)? })
+            Ok(Password {
+                id: row.get(0)?,
+                hash: row.get(1)?,
+                created_at: row.get(2)?,
+                expires_at: row.get(3)?,
+                self_service: row.get(4)?,
+            })
         })
         .collect()
 }
 
 /// How often the user failed to log in.
 pub fn failures(tx: &mut Tx<'_>, user_id: &str) -> Result<Failures> {
-    let row = tx.query_one("SELECT failed_auth_count, failed_auth_at FROM identity_users WHERE id = ?1", &params![user_id])?;
-    row.map_or(Ok(Failures { count: 0, last: None }), |row| Ok(Failures { count: row.get(0)?, last: row.get(1)? }))
+    let row = tx.query_one(
+        "SELECT failed_auth_count, failed_auth_at FROM identity_users WHERE id = ?1",
+        &params![user_id],
+    )?;
+    row.map_or(Ok(Failures { count: 0, last: None }), |row| {
+        Ok(Failures {
+            count: row.get(0)?,
+            last: row.get(1)?,
+        })
+    })
 }
 
 /// Counts a failed attempt.
 pub fn count_failure(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
-    tx.execute("UPDATE identity_users SET failed_auth_count = failed_auth_count + 1, failed_auth_at = ?2 WHERE id = ?1", &params![user_id, now()])?;
+    tx.execute(
+        "UPDATE identity_users SET failed_auth_count = failed_auth_count + 1, failed_auth_at = ?2 WHERE id = ?1",
+        &params![user_id, now()],
+    )?;
     Ok(())
 }
 
 /// Forgets failed attempts.
 pub fn forget_failures(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
-    tx.execute("UPDATE identity_users SET failed_auth_count = 0, failed_auth_at = NULL WHERE id = ?1", &params![user_id])?;
+    tx.execute(
+        "UPDATE identity_users SET failed_auth_count = 0, failed_auth_at = NULL WHERE id = ?1",
+        &params![user_id],
+    )?;
     Ok(())
 }
 
 /// Notes that the user was there today; only where inactivity matters.
 pub fn touch(tx: &mut Tx<'_>, user_id: &str) -> Result<()> {
-    tx.execute("UPDATE identity_users SET last_active_at = ?2 WHERE id = ?1", &params![user_id, now()])?;
+    tx.execute(
+        "UPDATE identity_users SET last_active_at = ?2 WHERE id = ?1",
+        &params![user_id, now()],
+    )?;
     Ok(())
 }
 
@@ -293,5 +365,8 @@ pub fn list(tx: &mut Tx<'_>, hints: &Hints, filters: &UserFilters, rules: &Secur
 
 /// The ids of a group's members.
 pub fn ids_in_group(tx: &mut Tx<'_>, group_id: &str) -> Result<Vec<String>> {
-    Ok(tx.column("SELECT user_id FROM identity_memberships WHERE group_id = ?1 ORDER BY user_id", &params![group_id])?)
+    Ok(tx.column(
+        "SELECT user_id FROM identity_memberships WHERE group_id = ?1 ORDER BY user_id",
+        &params![group_id],
+    )?)
 }

@@ -20,7 +20,10 @@ fn read(folder: &Path) -> Result<BTreeMap<u64, String>> {
     let mut keys = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(|e| failed("reading the key folder", folder, e))? {
         let path = entry.map_err(|e| failed("reading the key folder", folder, e))?.path();
-        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.parse().ok());
         if let Some(number) = number {
             let key = std::fs::read_to_string(&path).map_err(|e| failed("reading the key", &path, e))?;
             if !key.trim().is_empty() {
@@ -40,7 +43,9 @@ fn write(folder: &Path) -> Result<()> {
         .mode(0o600)
         .open(&temporary)
         .map_err(|e| failed("writing the key", &temporary, e))?;
-    file.write_all(Fernet::generate_key().as_bytes()).and_then(|()| file.sync_all()).map_err(|e| failed("writing the key", &temporary, e))?;
+    file.write_all(Fernet::generate_key().as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(|e| failed("writing the key", &temporary, e))?;
     std::fs::rename(&temporary, folder.join("0")).map_err(|e| failed("naming the key", &temporary, e))
 }
 
@@ -55,11 +60,17 @@ impl Keys {
             write(folder)?;
             rotate(folder, 2)?;
         }
-        let fernets = read(folder)?.values().rev().filter_map(|key| Fernet::new(key)).collect::<Vec<_>>();
+        let fernets = read(folder)?
+            .values()
+            .rev()
+            .filter_map(|key| Fernet::new(key))
+            .collect::<Vec<_>>();
         if fernets.is_empty() {
             return Err(Error::internal(format!("no usable key in {}", folder.display())));
         }
-        Ok(Keys { fernet: MultiFernet::new(fernets) })
+        Ok(Keys {
+            fernet: MultiFernet::new(fernets),
+        })
     }
 
     /// Encrypts; without padding, as tokens go.
@@ -78,7 +89,9 @@ impl Keys {
     /// When a Fernet token was made, in seconds since the epoch: bytes 1 to 8 of it.
     pub fn created_at(token: &str) -> Option<i64> {
         use base64::Engine;
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok()?;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(token.trim_end_matches('='))
+            .ok()?;
         Some(i64::from_be_bytes(bytes.get(1..9)?.try_into().ok()?))
     }
 }
@@ -88,7 +101,8 @@ pub fn rotate(folder: &Path, max_active: usize) -> Result<()> {
     let keys = read(folder)?;
     let primary = keys.keys().next_back().copied().unwrap_or(0);
     let staged: PathBuf = folder.join("0");
-    std::fs::rename(&staged, folder.join((primary + 1).to_string())).map_err(|e| failed("promoting the key", &staged, e))?;
+    std::fs::rename(&staged, folder.join((primary + 1).to_string()))
+        .map_err(|e| failed("promoting the key", &staged, e))?;
     write(folder)?;
     let mut old: Vec<u64> = read(folder)?.into_keys().filter(|n| *n != 0).collect();
     while old.len() + 1 > max_active.max(2) {
@@ -114,9 +128,16 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         rotate(&folder, 3).unwrap();
-        assert_eq!(Keys::open(&folder).unwrap().decrypt(&token).as_deref(), Some(b"hello".as_slice()));
+        assert_eq!(
+            Keys::open(&folder).unwrap().decrypt(&token).as_deref(),
+            Some(b"hello".as_slice())
+        );
         rotate(&folder, 3).unwrap();
-        assert_eq!(Keys::open(&folder).unwrap().decrypt(&token), None, "the key that made it is gone");
+        assert_eq!(
+            Keys::open(&folder).unwrap().decrypt(&token),
+            None,
+            "the key that made it is gone"
+        );
         assert_eq!(read(&folder).unwrap().len(), 3);
     }
 

@@ -5,7 +5,9 @@ pub mod payload;
 
 use crate::config::Config;
 use crate::store::assignments::{self, Target};
-use crate::store::{Ref, application_credentials, catalog, federation, oauth1, projects, revocations, roles, text, trusts, users};
+use crate::store::{
+    Ref, application_credentials, catalog, federation, oauth1, projects, revocations, roles, text, trusts, users,
+};
 use crate::{Error, Result};
 use api::{Context, DomainRef, Principal, RoleRef, Scope};
 use bytes::Bytes;
@@ -73,8 +75,13 @@ impl Token {
         }
         let mut body = self.body.clone();
         let (catalog, providers) = db.read(|tx| {
-            let user = self.trust.as_ref().map_or(self.payload.user_id.as_str(), |trust| text(trust, "trustor_user_id"));
-            let catalog = (with_catalog && !self.unscoped()).then(|| catalog::catalog(tx, user, self.payload.project_id())).transpose()?;
+            let user = self
+                .trust
+                .as_ref()
+                .map_or(self.payload.user_id.as_str(), |trust| text(trust, "trustor_user_id"));
+            let catalog = (with_catalog && !self.unscoped())
+                .then(|| catalog::catalog(tx, user, self.payload.project_id()))
+                .transpose()?;
             Ok::<_, Error>((catalog, federation::enabled_service_providers(tx)?))
         })?;
         if let Some(catalog) = catalog {
@@ -104,7 +111,11 @@ impl Tokens {
     /// With the keys of a folder.
     pub fn open(config: &Config) -> Result<Tokens> {
         let keys = keys::Keys::open(&config.fernet_key_repository)?;
-        Ok(Tokens { keys, generation: AtomicU64::new(0), checked: RwLock::new(HashMap::new()) })
+        Ok(Tokens {
+            keys,
+            generation: AtomicU64::new(0),
+            checked: RwLock::new(HashMap::new()),
+        })
     }
 
     /// Has every token checked again before it is next accepted.
@@ -132,11 +143,23 @@ impl Tokens {
         }
         let generation = self.generation.load(Ordering::SeqCst);
         let expired = || Error::Missing("Failed to validate token".into());
-        let known = self.checked.read().get(id).filter(|token| token.generation == generation).cloned();
+        let known = self
+            .checked
+            .read()
+            .get(id)
+            .filter(|token| token.generation == generation)
+            .cloned();
         if let Some(token) = known {
-            return if now() < token.payload.expires_at + grace { Ok(token) } else { Err(expired()) };
+            return if now() < token.payload.expires_at + grace {
+                Ok(token)
+            } else {
+                Err(expired())
+            };
         }
-        let bytes = self.keys.decrypt(id).ok_or_else(|| Error::Missing("Could not recognize Fernet token".into()))?;
+        let bytes = self
+            .keys
+            .decrypt(id)
+            .ok_or_else(|| Error::Missing("Could not recognize Fernet token".into()))?;
         let payload = Payload::unpack(&bytes).ok_or_else(|| gone(id))?;
         if now() >= payload.expires_at + grace {
             return Err(expired());
@@ -189,7 +212,10 @@ fn is_revoked(tx: &mut Tx<'_>, token: &Token) -> Result<bool> {
 }
 
 fn reference(object: &Ref) -> DomainRef {
-    DomainRef { id: text(object, "id").into(), name: text(object, "name").into() }
+    DomainRef {
+        id: text(object, "id").into(),
+        name: text(object, "name").into(),
+    }
 }
 
 fn named(domain: &DomainRef) -> Value {
@@ -197,19 +223,32 @@ fn named(domain: &DomainRef) -> Value {
 }
 
 /// Looks up all that a token refers to, and refuses where something of it is gone or disabled.
-fn build(tx: &mut Tx<'_>, config: &Config, id: &str, payload: Payload, issued_at: i64, generation: u64) -> Result<Token> {
+fn build(
+    tx: &mut Tx<'_>,
+    config: &Config,
+    id: &str,
+    payload: Payload,
+    issued_at: i64,
+    generation: u64,
+) -> Result<Token> {
     let rules = &config.security_compliance;
     let user = users::get(tx, &payload.user_id, rules)?;
     if !crate::store::is_true(&user, "enabled") {
-        return Err(Error::Unauthorized(format!("The account is disabled for user: {}.", payload.user_id)));
+        return Err(Error::Unauthorized(format!(
+            "The account is disabled for user: {}.",
+            payload.user_id
+        )));
     }
     let project = payload.project_id().map(|id| projects::get(tx, id)).transpose()?;
     let project_domain = match &project {
-        Some(project) if !text(project, "domain_id").is_empty() => Some(projects::get_domain(tx, text(project, "domain_id"))?),
+        Some(project) if !text(project, "domain_id").is_empty() => {
+            Some(projects::get_domain(tx, text(project, "domain_id"))?)
+        }
         Some(project) => Some(project.clone()),
         None => None,
     };
-    let disabled = |what: &str, id: &str| Error::Missing(format!("Unable to validate token because {what} {id} is disabled"));
+    let disabled =
+        |what: &str, id: &str| Error::Missing(format!("Unable to validate token because {what} {id} is disabled"));
     if let (Some(project), Some(domain)) = (&project, &project_domain) {
         if !crate::store::is_true(project, "enabled") {
             return Err(disabled("project", text(project, "id")));
@@ -231,18 +270,35 @@ fn build(tx: &mut Tx<'_>, config: &Config, id: &str, payload: Payload, issued_at
         _ => None,
     };
     let application_credential = match &payload.scope {
-        PayloadScope::ApplicationCredential { application_credential_id: id, .. } => Some(application_credentials::get(tx, id)?),
+        PayloadScope::ApplicationCredential {
+            application_credential_id: id,
+            ..
+        } => Some(application_credentials::get(tx, id)?),
         _ => None,
     };
     let role_ids: Vec<String> = match &payload.scope {
         PayloadScope::Unscoped => Vec::new(),
-        PayloadScope::System => assignments::effective_roles(tx, &payload.user_id, &Target::System, false)?.into_iter().collect(),
+        PayloadScope::System => assignments::effective_roles(tx, &payload.user_id, &Target::System, false)?
+            .into_iter()
+            .collect(),
         PayloadScope::Domain(domain) => {
             projects::get_domain(tx, domain)?;
-            assignments::effective_roles(tx, &payload.user_id, &Target::Domain(domain.clone()), false)?.into_iter().collect()
+            assignments::effective_roles(tx, &payload.user_id, &Target::Domain(domain.clone()), false)?
+                .into_iter()
+                .collect()
         }
-        PayloadScope::Trust { .. } => trust.as_ref().map(|trust| trust_roles(tx, trust)).transpose()?.unwrap_or_default(),
-        PayloadScope::Project(project) | PayloadScope::OAuth { project_id: project, .. } | PayloadScope::ApplicationCredential { project_id: project, .. } => {
+        PayloadScope::Trust { .. } => trust
+            .as_ref()
+            .map(|trust| trust_roles(tx, trust))
+            .transpose()?
+            .unwrap_or_default(),
+        PayloadScope::Project(project)
+        | PayloadScope::OAuth {
+            project_id: project, ..
+        }
+        | PayloadScope::ApplicationCredential {
+            project_id: project, ..
+        } => {
             let held = assignments::effective_roles(tx, &payload.user_id, &Target::Project(project.clone()), false)?;
             let ids = |roles: &Value, key: Option<&str>| -> Vec<String> {
                 let id = |role: &Value| key.map_or(role, |key| &role[key]).as_str().map(Into::into);
@@ -253,14 +309,19 @@ fn build(tx: &mut Tx<'_>, config: &Config, id: &str, payload: Payload, issued_at
                 (None, Some(credential)) => Some(ids(&credential["roles"], Some("id")).into_iter().collect()),
                 (None, None) => None,
             };
-            held.into_iter().filter(|role| allowed.as_ref().is_none_or(|allowed| allowed.contains(role))).collect()
+            held.into_iter()
+                .filter(|role| allowed.as_ref().is_none_or(|allowed| allowed.contains(role)))
+                .collect()
         }
     };
     let mut held = roles::ROLES.get_many(tx, &role_ids)?;
     held.sort_by(|a, b| text(a, "name").cmp(text(b, "name")));
     let needs_roles = !matches!(payload.scope, PayloadScope::Unscoped | PayloadScope::Trust { .. });
     if needs_roles && held.is_empty() {
-        return Err(Error::Unauthorized(format!("User {} has no access to the scope asked for", payload.user_id)));
+        return Err(Error::Unauthorized(format!(
+            "User {} has no access to the scope asked for",
+            payload.user_id
+        )));
     }
     // With impersonation the token speaks for the trustor.
     let (shown_user, shown_domain) = match &trust {
@@ -286,7 +347,14 @@ fn build(tx: &mut Tx<'_>, config: &Config, id: &str, payload: Payload, issued_at
         },
     };
     let user_domain = reference(&shown_domain);
-    let parts = Parts { payload: &payload, issued_at, user: &shown_user, user_domain: &user_domain, scope: &scope, roles: &held };
+    let parts = Parts {
+        payload: &payload,
+        issued_at,
+        user: &shown_user,
+        user_domain: &user_domain,
+        scope: &scope,
+        roles: &held,
+    };
     let mut body = parts.body();
     if let Some(trust) = &trust {
         let shown = json!({
@@ -297,13 +365,22 @@ fn build(tx: &mut Tx<'_>, config: &Config, id: &str, payload: Payload, issued_at
         });
         body.insert("OS-TRUST:trust".into(), shown);
         body.remove("is_domain");
-        body.insert("roles".into(), held.iter().cloned().map(Value::Object).collect::<Vec<_>>().into());
+        body.insert(
+            "roles".into(),
+            held.iter().cloned().map(Value::Object).collect::<Vec<_>>().into(),
+        );
     }
     if let Some(token) = &access_token {
-        body.insert("OS-OAUTH1".into(), json!({"access_token_id": token["id"], "consumer_id": token["consumer_id"]}));
+        body.insert(
+            "OS-OAUTH1".into(),
+            json!({"access_token_id": token["id"], "consumer_id": token["consumer_id"]}),
+        );
     }
     if let Some(credential) = &application_credential {
-        body.insert("application_credential".into(), application_credentials::in_token(credential));
+        body.insert(
+            "application_credential".into(),
+            application_credentials::in_token(credential),
+        );
     }
     let context = Arc::new(parts.context(id));
     Ok(Token {
@@ -345,9 +422,16 @@ fn check_trust(tx: &mut Tx<'_>, config: &Config, trust_id: &str, user_id: &str) 
 /// The roles a trust delegates, all of which the (first) trustor must still have.
 fn trust_roles(tx: &mut Tx<'_>, trust: &Ref) -> Result<Vec<String>> {
     let chain = trusts::pedigree(tx, text(trust, "id"))?;
-    let trustor = chain.last().map_or("", |first| text(first, "trustor_user_id")).to_owned();
-    let delegated: Vec<String> =
-        trust["roles"].as_array().into_iter().flatten().filter_map(|role| role["id"].as_str().map(Into::into)).collect();
+    let trustor = chain
+        .last()
+        .map_or("", |first| text(first, "trustor_user_id"))
+        .to_owned();
+    let delegated: Vec<String> = trust["roles"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|role| role["id"].as_str().map(Into::into))
+        .collect();
     let wanted = roles::with_implied(tx, delegated)?;
     let project = text(trust, "project_id");
     let held = match project {
@@ -359,7 +443,11 @@ fn trust_roles(tx: &mut Tx<'_>, trust: &Ref) -> Result<Vec<String>> {
     }
     let ids: Vec<String> = wanted.into_iter().collect();
     let global = roles::ROLES.get_many(tx, &ids)?;
-    Ok(global.iter().filter(|r| text(r, "domain_id").is_empty()).map(|r| text(r, "id").to_owned()).collect())
+    Ok(global
+        .iter()
+        .filter(|r| text(r, "domain_id").is_empty())
+        .map(|r| text(r, "id").to_owned())
+        .collect())
 }
 
 /// What a token's body and context are made of.
@@ -384,7 +472,10 @@ impl Parts<'_> {
         });
         body.insert("user".into(), user);
         body.insert("audit_ids".into(), self.payload.audit_ids.clone().into());
-        body.insert("expires_at".into(), api::time::iso8601_micros(self.payload.expires_at).into());
+        body.insert(
+            "expires_at".into(),
+            api::time::iso8601_micros(self.payload.expires_at).into(),
+        );
         body.insert("issued_at".into(), api::time::iso8601_micros(self.issued_at).into());
         match self.scope {
             Scope::Unscoped => return body,
@@ -394,12 +485,24 @@ impl Parts<'_> {
             Scope::Domain(domain) => {
                 body.insert("domain".into(), named(domain));
             }
-            Scope::Project { id, name, domain, is_domain } => {
-                body.insert("project".into(), json!({"domain": named(domain), "id": id, "name": name}));
+            Scope::Project {
+                id,
+                name,
+                domain,
+                is_domain,
+            } => {
+                body.insert(
+                    "project".into(),
+                    json!({"domain": named(domain), "id": id, "name": name}),
+                );
                 body.insert("is_domain".into(), (*is_domain).into());
             }
         }
-        let roles: Vec<Value> = self.roles.iter().map(|role| json!({"id": role["id"], "name": role["name"]})).collect();
+        let roles: Vec<Value> = self
+            .roles
+            .iter()
+            .map(|role| json!({"id": role["id"], "name": role["name"]}))
+            .collect();
         body.insert("roles".into(), roles.into());
         body
     }

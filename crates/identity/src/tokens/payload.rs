@@ -6,7 +6,15 @@ use rmpv::Value;
 use uuid::Uuid;
 
 /// The authentication methods in the order that gives them their bits.
-pub const METHODS: &[&str] = &["external", "password", "token", "oauth1", "mapped", "application_credential", "ec2credential"];
+pub const METHODS: &[&str] = &[
+    "external",
+    "password",
+    "token",
+    "oauth1",
+    "mapped",
+    "application_credential",
+    "ec2credential",
+];
 
 /// What a token is for, as far as its payload says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +74,9 @@ fn pack_id(id: &str) -> Value {
 }
 
 fn unpack_id(value: &Value) -> Option<String> {
-    let [marked, id] = value.as_array()?.as_slice() else { return None };
+    let [marked, id] = value.as_array()?.as_slice() else {
+        return None;
+    };
     if marked.as_bool()? { uuid_of(id) } else { text_of(id) }
 }
 
@@ -92,14 +102,27 @@ fn unpack_domain(value: &Value) -> Option<String> {
 }
 
 fn pack_methods(methods: &[String]) -> Value {
-    let bits: u64 = METHODS.iter().enumerate().filter(|(_, name)| methods.iter().any(|m| m == *name)).map(|(i, _)| 1 << i).sum();
+    let bits: u64 = METHODS
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| methods.iter().any(|m| m == *name))
+        .map(|(i, _)| 1 << i)
+        .sum();
     bits.into()
 }
 
 fn unpack_methods(value: &Value) -> Option<Vec<String>> {
     let bits = value.as_u64()?;
     // Upstream lists the highest bit first.
-    Some(METHODS.iter().enumerate().rev().filter(|(i, _)| bits & (1 << i) != 0).map(|(_, name)| (*name).to_owned()).collect())
+    Some(
+        METHODS
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(i, _)| bits & (1 << i) != 0)
+            .map(|(_, name)| (*name).to_owned())
+            .collect(),
+    )
 }
 
 impl Payload {
@@ -108,23 +131,54 @@ impl Payload {
         let user = pack_id(&self.user_id);
         let methods = pack_methods(&self.methods);
         let expires = Value::F64(self.expires_at as f64 / 1e6);
-        let audit_ids = self.audit_ids.iter().map(|id| Value::Binary(URL_SAFE_NO_PAD.decode(id).unwrap_or_default())).collect();
+        let audit_ids = self
+            .audit_ids
+            .iter()
+            .map(|id| Value::Binary(URL_SAFE_NO_PAD.decode(id).unwrap_or_default()))
+            .collect();
         let audit = Value::Array(audit_ids);
         let fields = match &self.scope {
             PayloadScope::Unscoped => vec![0.into(), user, methods, expires, audit],
             PayloadScope::Domain(id) => vec![1.into(), user, methods, pack_domain(id), expires, audit],
             PayloadScope::Project(id) => vec![2.into(), user, methods, pack_id(id), expires, audit],
             PayloadScope::Trust { project_id, trust_id } => {
-                let trust = Uuid::parse_str(trust_id).map_or(Value::Nil, |uuid| Value::Binary(uuid.as_bytes().to_vec()));
-                let project = if project_id.is_empty() { Value::Array(vec![false.into(), Value::Nil]) } else { pack_id(project_id) };
+                let trust =
+                    Uuid::parse_str(trust_id).map_or(Value::Nil, |uuid| Value::Binary(uuid.as_bytes().to_vec()));
+                let project = if project_id.is_empty() {
+                    Value::Array(vec![false.into(), Value::Nil])
+                } else {
+                    pack_id(project_id)
+                };
                 vec![3.into(), user, methods, project, expires, audit, trust]
             }
-            PayloadScope::OAuth { project_id, access_token_id } => {
-                vec![7.into(), user, methods, pack_id(project_id), pack_id(access_token_id), expires, audit]
+            PayloadScope::OAuth {
+                project_id,
+                access_token_id,
+            } => {
+                vec![
+                    7.into(),
+                    user,
+                    methods,
+                    pack_id(project_id),
+                    pack_id(access_token_id),
+                    expires,
+                    audit,
+                ]
             }
             PayloadScope::System => vec![8.into(), user, methods, "all".into(), expires, audit],
-            PayloadScope::ApplicationCredential { project_id, application_credential_id } => {
-                vec![9.into(), user, methods, pack_id(project_id), expires, audit, pack_id(application_credential_id)]
+            PayloadScope::ApplicationCredential {
+                project_id,
+                application_credential_id,
+            } => {
+                vec![
+                    9.into(),
+                    user,
+                    methods,
+                    pack_id(project_id),
+                    expires,
+                    audit,
+                    pack_id(application_credential_id),
+                ]
             }
         };
         let mut out = Vec::new();
@@ -142,16 +196,41 @@ impl Payload {
             0 => (PayloadScope::Unscoped, 2, 3),
             1 => (PayloadScope::Domain(unpack_domain(at(2)?)?), 3, 4),
             2 => (PayloadScope::Project(unpack_id(at(2)?)?), 3, 4),
-            3 => (PayloadScope::Trust { project_id: unpack_id(at(2)?).unwrap_or_default(), trust_id: uuid_of(at(5)?)? }, 3, 4),
-            7 => (PayloadScope::OAuth { project_id: unpack_id(at(2)?)?, access_token_id: unpack_id(at(3)?)? }, 4, 5),
+            3 => (
+                PayloadScope::Trust {
+                    project_id: unpack_id(at(2)?).unwrap_or_default(),
+                    trust_id: uuid_of(at(5)?)?,
+                },
+                3,
+                4,
+            ),
+            7 => (
+                PayloadScope::OAuth {
+                    project_id: unpack_id(at(2)?)?,
+                    access_token_id: unpack_id(at(3)?)?,
+                },
+                4,
+                5,
+            ),
             8 => (PayloadScope::System, 3, 4),
             9 => {
                 let application_credential_id = unpack_id(at(5)?)?;
-                (PayloadScope::ApplicationCredential { project_id: unpack_id(at(2)?)?, application_credential_id }, 3, 4)
+                (
+                    PayloadScope::ApplicationCredential {
+                        project_id: unpack_id(at(2)?)?,
+                        application_credential_id,
+                    },
+                    3,
+                    4,
+                )
             }
             _ => return None,
         };
-        let audit_ids = at(audit)?.as_array()?.iter().map(|id| Some(URL_SAFE_NO_PAD.encode(id.as_slice()?))).collect::<Option<Vec<_>>>()?;
+        let audit_ids = at(audit)?
+            .as_array()?
+            .iter()
+            .map(|id| Some(URL_SAFE_NO_PAD.encode(id.as_slice()?)))
+            .collect::<Option<Vec<_>>>()?;
         Some(Payload {
             user_id: unpack_id(at(0)?)?,
             methods: unpack_methods(at(1)?)?,
@@ -191,10 +270,22 @@ mod tests {
             PayloadScope::Domain(id()),
             PayloadScope::Project(id()),
             PayloadScope::System,
-            PayloadScope::Trust { project_id: id(), trust_id: id() },
-            PayloadScope::Trust { project_id: String::new(), trust_id: id() },
-            PayloadScope::OAuth { project_id: id(), access_token_id: id() },
-            PayloadScope::ApplicationCredential { project_id: id(), application_credential_id: id() },
+            PayloadScope::Trust {
+                project_id: id(),
+                trust_id: id(),
+            },
+            PayloadScope::Trust {
+                project_id: String::new(),
+                trust_id: id(),
+            },
+            PayloadScope::OAuth {
+                project_id: id(),
+                access_token_id: id(),
+            },
+            PayloadScope::ApplicationCredential {
+                project_id: id(),
+                application_credential_id: id(),
+            },
         ];
         for scope in scopes {
             let payload = Payload {

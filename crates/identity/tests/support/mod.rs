@@ -49,7 +49,11 @@ impl Cloud {
         change(&mut config);
         let identity = Identity::new(db, config, None).unwrap();
         assert!(identity.bootstrap(&Cloud::plan()).unwrap().changed);
-        Cloud { service: identity.service(), identity, _folder: folder }
+        Cloud {
+            service: identity.service(),
+            identity,
+            _folder: folder,
+        }
     }
 
     pub fn plan() -> Bootstrap {
@@ -72,14 +76,21 @@ impl Cloud {
         let mut request = Request::internal(method, path, body.as_ref(), Arc::new(Context::internal()));
         request.base_url = "http://cloud".into();
         for (name, value) in headers {
-            request.headers.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+            request.headers.insert(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         let response = self.service.call(request);
         let bytes = match &response.body {
             Body::Full(bytes) => bytes.clone(),
             _ => bytes::Bytes::new(),
         };
-        Answer { status: response.status.as_u16(), body: serde_json::from_slice(&bytes).unwrap_or_default(), headers: response.headers }
+        Answer {
+            status: response.status.as_u16(),
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+            headers: response.headers,
+        }
     }
 
     pub fn call(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Answer {
@@ -93,7 +104,9 @@ impl Cloud {
     /// Creates and returns the object under `key`.
     #[track_caller]
     pub fn create(&self, path: &str, token: &str, key: &str, object: Value) -> Value {
-        self.call(Method::POST, path, token, Some(json!({key: object}))).expect(201)[key].clone()
+        self.call(Method::POST, path, token, Some(json!({key: object})))
+            .expect(201)[key]
+            .clone()
     }
 
     #[track_caller]
@@ -119,11 +132,20 @@ impl Cloud {
     }
 
     pub fn admin(&self) -> String {
-        self.token("admin", PASSWORD, json!({"project": {"name": "admin", "domain": {"id": "default"}}}))
+        self.token(
+            "admin",
+            PASSWORD,
+            json!({"project": {"name": "admin", "domain": {"id": "default"}}}),
+        )
     }
 
     pub fn validate(&self, token: &str, subject: &str) -> Answer {
-        self.call_with(Method::GET, "/v3/auth/tokens", &[("x-auth-token", token), ("x-subject-token", subject)], None)
+        self.call_with(
+            Method::GET,
+            "/v3/auth/tokens",
+            &[("x-auth-token", token), ("x-subject-token", subject)],
+            None,
+        )
     }
 
     pub fn role(&self, token: &str, name: &str) -> String {
@@ -137,5 +159,9 @@ pub fn id(object: &Value) -> &str {
 }
 
 pub fn names(list: &Value) -> Vec<&str> {
-    list.as_array().unwrap().iter().map(|object| object["name"].as_str().unwrap()).collect()
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|object| object["name"].as_str().unwrap())
+        .collect()
 }
