@@ -46,11 +46,18 @@ impl Call<'_> {
 
     /// The last value of a query parameter, as webob's `params[...]` gives it.
     pub(crate) fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.query
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     pub(crate) fn query_all<'b>(&'b self, name: &'b str) -> impl Iterator<Item = &'b str> + 'b {
-        self.query.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.query
+            .iter()
+            .filter(move |(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// `limit` (at most [`MAX_LIMIT`]) and `marker`.
@@ -76,7 +83,9 @@ impl Call<'_> {
     /// The `next` link of a page, where there may be one.
     pub(crate) fn next_link(&self, collection: &str, count: usize, last: Option<&str>) -> Result<Option<Value>> {
         let (limit, _) = self.paging()?;
-        let (Some(last), true) = (last, limit > 0 && count as u64 == limit) else { return Ok(None) };
+        let (Some(last), true) = (last, limit > 0 && count as u64 == limit) else {
+            return Ok(None);
+        };
         let query = self.request.query.rewritten(|pairs| {
             pairs.retain(|(name, _)| name != "marker");
             pairs.push(("marker".into(), last.into()));
@@ -101,7 +110,11 @@ impl Call<'_> {
 
 fn integer(text: &str, name: &str) -> Result<u64> {
     text.trim().parse::<u64>().map_err(|_| {
-        let reason = if text.trim().starts_with('-') { "must be >= 0" } else { "must be an integer" };
+        let reason = if text.trim().starts_with('-') {
+            "must be >= 0"
+        } else {
+            "must be an integer"
+        };
         Error::bad_request(format!("Invalid input received: {name} {reason}"))
     })
 }
@@ -131,11 +144,20 @@ pub(crate) fn no_such_version() -> Error {
 
 impl Table {
     pub(crate) fn new() -> Table {
-        Table { routes: Routes::new(), actions: Vec::new() }
+        Table {
+            routes: Routes::new(),
+            actions: Vec::new(),
+        }
     }
 
     /// An operation of microversions 2.`min` to 2.`max`. `path` begins after `/v2.1`.
-    pub(crate) fn between(&mut self, method: Method, path: &'static str, (min, max): (u16, u16), handler: Handler) -> &mut Self {
+    pub(crate) fn between(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        (min, max): (u16, u16),
+        handler: Handler,
+    ) -> &mut Self {
         let query_key = format!("{method} {path} query");
         let body_key = format!("{method} {path} body");
         let has_body = method == Method::POST || method == Method::PUT;
@@ -177,8 +199,19 @@ impl Table {
     }
 
     /// An action of `POST path`, picked by the only key of the body.
-    pub(crate) fn action(&mut self, path: &'static str, name: &'static str, (min, max): (u16, u16), handler: Handler) -> &mut Self {
-        let action = Action { name, min, max, handler };
+    pub(crate) fn action(
+        &mut self,
+        path: &'static str,
+        name: &'static str,
+        (min, max): (u16, u16),
+        handler: Handler,
+    ) -> &mut Self {
+        let action = Action {
+            name,
+            min,
+            max,
+            handler,
+        };
         match self.actions.iter_mut().find(|(p, _)| *p == path) {
             Some((_, list)) => list.push(action),
             None => self.actions.push((path, vec![action])),
@@ -199,21 +232,32 @@ impl Table {
     pub(crate) fn finish(mut self) -> Routes<Compute> {
         for (path, actions) in std::mem::take(&mut self.actions) {
             let full: &'static str = Box::leak(format!("/v2.1{path}").into_boxed_str());
-            self.routes.post(full, move |compute: &Compute, request: &Request| -> Result {
-                let body = parse(request)?;
-                let Value::Object(map) = &body else { return Err(no_such_version()) };
-                let mut keys = map.keys();
-                let (Some(name), None) = (keys.next(), keys.next()) else { return Err(malformed()) };
-                let Some(action) = actions.iter().find(|a| a.name == name) else {
-                    return Err(Error::bad_request(format!("There is no such action: {name}")));
-                };
-                if request.version < Version(2, action.min) || request.version > Version(2, action.max) {
-                    return Err(no_such_version());
-                }
-                compute.schemas.body(&format!("{path} {name} body"), request.version, &body)?;
-                let query = request.query.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-                (action.handler)(compute, &Call { request, body, query })
-            });
+            self.routes
+                .post(full, move |compute: &Compute, request: &Request| -> Result {
+                    let body = parse(request)?;
+                    let Value::Object(map) = &body else {
+                        return Err(no_such_version());
+                    };
+                    let mut keys = map.keys();
+                    let (Some(name), None) = (keys.next(), keys.next()) else {
+                        return Err(malformed());
+                    };
+                    let Some(action) = actions.iter().find(|a| a.name == name) else {
+                        return Err(Error::bad_request(format!("There is no such action: {name}")));
+                    };
+                    if request.version < Version(2, action.min) || request.version > Version(2, action.max) {
+                        return Err(no_such_version());
+                    }
+                    compute
+                        .schemas
+                        .body(&format!("{path} {name} body"), request.version, &body)?;
+                    let query = request
+                        .query
+                        .iter()
+                        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                        .collect();
+                    (action.handler)(compute, &Call { request, body, query })
+                });
         }
         self.routes
     }
@@ -246,7 +290,9 @@ impl Compute {
     /// May the caller do this to something of `project` (and `user`, where one is named)?
     pub(crate) fn allow(&self, call: &Call, rule: &str, project: &str, user: Option<&str>) -> Result<()> {
         let target: [(&str, Option<&str>); 2] = [("project_id", Some(project)), ("user_id", user)];
-        self.policy.check(rule, &target, &call.context().credentials).map_err(|denied| refused(&denied))
+        self.policy
+            .check(rule, &target, &call.context().credentials)
+            .map_err(|denied| refused(&denied))
     }
 
     /// As [`Compute::allow`], the target being the caller's own project.
@@ -256,7 +302,9 @@ impl Compute {
 
     /// As [`Compute::allow`], the target having nothing: rules of an owner do not hold.
     pub(crate) fn allow_bare(&self, call: &Call, rule: &str) -> Result<()> {
-        self.policy.check(rule, &(), &call.context().credentials).map_err(|denied| refused(&denied))
+        self.policy
+            .check(rule, &(), &call.context().credentials)
+            .map_err(|denied| refused(&denied))
     }
 
     /// A yes or no for what is hidden rather than refused.

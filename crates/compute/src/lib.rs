@@ -62,7 +62,15 @@ pub struct Compute {
 impl Compute {
     /// The service over a database that has been migrated.
     pub fn new(db: Database, policy: Enforcer, neighbours: Neighbours, config: Config) -> Compute {
-        Compute { db, policy, neighbours, config, schemas: validation::Schemas::load(), nodes: OnceLock::new(), network: OnceLock::new() }
+        Compute {
+            db,
+            policy,
+            neighbours,
+            config,
+            schemas: validation::Schemas::load(),
+            nodes: OnceLock::new(),
+            network: OnceLock::new(),
+        }
     }
 
     /// Says through whom nodes are asked (console logs, diagnostics). Until then such questions are answered as if the node
@@ -82,7 +90,9 @@ impl Compute {
 
     /// The service as the server mounts it.
     pub fn service(self: &Arc<Self>, authenticator: Arc<dyn Authenticator>, identity_url: &str) -> Service {
-        let errors = Arc::new(::api::formats::Compute { identity_url: identity_url.to_owned() });
+        let errors = Arc::new(::api::formats::Compute {
+            identity_url: identity_url.to_owned(),
+        });
         let mut config = ServiceConfig::new("compute", errors);
         config.microversions = Some(Microversions {
             service: "compute",

@@ -64,7 +64,10 @@ impl Schemas {
         match value {
             Value::Object(map) => {
                 if let Some(part) = map.get("$part").and_then(Value::as_u64) {
-                    return self.parts.get(part as usize).map_or(Value::Null, |part| self.expand(part));
+                    return self
+                        .parts
+                        .get(part as usize)
+                        .map_or(Value::Null, |part| self.expand(part));
                 }
                 Value::Object(map.iter().map(|(k, v)| (k.clone(), self.expand(v))).collect())
             }
@@ -74,18 +77,34 @@ impl Schemas {
     }
 
     fn find(&self, operation: &str, version: Version) -> Option<Arc<Compiled>> {
-        let entry = self.operations.get(operation)?.iter().find(|e| e.min <= version && version <= e.max)?;
+        let entry = self
+            .operations
+            .get(operation)?
+            .iter()
+            .find(|e| e.min <= version && version <= e.max)?;
         Some(
             entry
                 .compiled
                 .get_or_init(|| {
                     let document = self.expand(&entry.schema);
-                    let known = document["properties"].as_object().map(|p| p.keys().cloned().collect()).unwrap_or_default();
+                    let known = document["properties"]
+                        .as_object()
+                        .map(|p| p.keys().cloned().collect())
+                        .unwrap_or_default();
                     let patterns = document["patternProperties"].as_object();
-                    let patterns = patterns.into_iter().flat_map(Map::keys).filter_map(|p| regex::Regex::new(p).ok()).collect();
+                    let patterns = patterns
+                        .into_iter()
+                        .flat_map(Map::keys)
+                        .filter_map(|p| regex::Regex::new(p).ok())
+                        .collect();
                     let open = document.get("additionalProperties") != Some(&Value::Bool(false));
                     let schema = Schema::with_formats(&document, FORMATS).with_numeric_strings();
-                    Arc::new(Compiled { schema, known, patterns, open })
+                    Arc::new(Compiled {
+                        schema,
+                        known,
+                        patterns,
+                        open,
+                    })
                 })
                 .clone(),
         )
@@ -100,9 +119,16 @@ impl Schemas {
     }
 
     /// Checks a query string and returns the parameters that count.
-    pub(crate) fn query(&self, operation: &str, version: Version, query: &api::Query) -> Result<Vec<(String, String)>, Error> {
+    pub(crate) fn query(
+        &self,
+        operation: &str,
+        version: Version,
+        query: &api::Query,
+    ) -> Result<Vec<(String, String)>, Error> {
         let mut pairs: Vec<(String, String)> = query.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-        let Some(compiled) = self.find(operation, version) else { return Ok(pairs) };
+        let Some(compiled) = self.find(operation, version) else {
+            return Ok(pairs);
+        };
         if pairs.is_empty() {
             return Ok(pairs);
         }
@@ -113,9 +139,14 @@ impl Schemas {
                 list.push(Value::String(value.clone()));
             }
         }
-        compiled.schema.validate(&Value::Object(document)).map_err(|e| explain(&e, false))?;
+        compiled
+            .schema
+            .validate(&Value::Object(document))
+            .map_err(|e| explain(&e, false))?;
         if compiled.open {
-            pairs.retain(|(name, _)| compiled.known.contains(name) || compiled.patterns.iter().any(|p| p.is_match(name)));
+            pairs.retain(|(name, _)| {
+                compiled.known.contains(name) || compiled.patterns.iter().any(|p| p.is_match(name))
+            });
         }
         Ok(pairs)
     }
@@ -126,13 +157,19 @@ fn explain(error: &Violation, is_body: bool) -> Error {
     if let Some(cause) = &error.cause {
         return Error::bad_request(cause.clone());
     }
-    let (place, path) =
-        if is_body { ("field/attribute", error.path.last()) } else { ("query parameters", error.path.first()) };
+    let (place, path) = if is_body {
+        ("field/attribute", error.path.last())
+    } else {
+        ("query parameters", error.path.first())
+    };
     match path {
         None => Error::bad_request(error.message.clone()),
         Some(path) => {
             let value = python_str(&error.value);
-            Error::bad_request(format!("Invalid input for {place} {path}. Value: {value}. {}", error.message))
+            Error::bad_request(format!(
+                "Invalid input for {place} {path}. Value: {value}. {}",
+                error.message
+            ))
         }
     }
 }
@@ -145,14 +182,19 @@ fn printable(c: char) -> bool {
 
 /// Unicode's class Zs.
 fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+    matches!(
+        c,
+        ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+    )
 }
 
 /// nova.exception.InvalidName.
 fn named(value: &Value, valid: impl Fn(&str) -> bool, reason: &str) -> Result<(), Option<String>> {
     match value.as_str() {
         Some(text) if valid(text) => Ok(()),
-        _ => Err(Some(format!("An invalid 'name' value was provided. The name must be: {reason}"))),
+        _ => Err(Some(format!(
+            "An invalid 'name' value was provided. The name must be: {reason}"
+        ))),
     }
 }
 
@@ -166,13 +208,23 @@ fn somewhere_solid(text: &str, allowed: impl Fn(char) -> bool) -> bool {
 }
 
 const FORMATS: &[(&str, FormatCheck)] = &[
-    ("name", |v| named(v, |t| trimmed(t, printable), "printable characters. Can not start or end with whitespace.")),
+    ("name", |v| {
+        named(
+            v,
+            |t| trimmed(t, printable),
+            "printable characters. Can not start or end with whitespace.",
+        )
+    }),
     ("az_name", |v| {
         let reason = "printable characters except :.Can not start or end with whitespace.";
         named(v, |t| trimmed(t, |c| printable(c) && c != ':'), reason)
     }),
     ("name_with_leading_trailing_spaces", |v| {
-        named(v, |t| somewhere_solid(t, printable), "printable characters with at least one non space character")
+        named(
+            v,
+            |t| somewhere_solid(t, printable),
+            "printable characters with at least one non space character",
+        )
     }),
     ("az_name_with_leading_trailing_spaces", |v| {
         let reason = "printable characters except :, with at least one non space character";
@@ -191,7 +243,10 @@ mod tests {
         let mut count = 0;
         for (name, entries) in &schemas.operations {
             for entry in entries {
-                assert!(schemas.find(name, entry.min.max(Version(2, 1))).is_some() || entry.max < Version(2, 1), "{name}");
+                assert!(
+                    schemas.find(name, entry.min.max(Version(2, 1))).is_some() || entry.max < Version(2, 1),
+                    "{name}"
+                );
                 count += 1;
             }
         }
@@ -201,17 +256,35 @@ mod tests {
     #[test]
     fn refusals_read_as_upstreams() {
         let schemas = Schemas::load();
-        let refuse = |op: &str, version, body: Value| schemas.body(op, version, &body).err().map(|e| e.message).unwrap_or_default();
+        let refuse = |op: &str, version, body: Value| {
+            schemas
+                .body(op, version, &body)
+                .err()
+                .map(|e| e.message)
+                .unwrap_or_default()
+        };
         assert_eq!(
-            refuse("POST /servers body", Version(2, 1), json!({"server": {"name": "", "flavorRef": "1", "imageRef": ""}})),
+            refuse(
+                "POST /servers body",
+                Version(2, 1),
+                json!({"server": {"name": "", "flavorRef": "1", "imageRef": ""}})
+            ),
             "Invalid input for field/attribute name. Value: . '' should be non-empty"
         );
         assert_eq!(
-            refuse("POST /servers body", Version(2, 1), json!({"server": {"name": "a", "flavorRef": "1", "tags": []}})),
+            refuse(
+                "POST /servers body",
+                Version(2, 1),
+                json!({"server": {"name": "a", "flavorRef": "1", "tags": []}})
+            ),
             "Invalid input for field/attribute server. Value: {'name': 'a', 'flavorRef': '1', 'tags': []}. Additional properties are not allowed ('tags' was unexpected)"
         );
         assert_eq!(
-            refuse("POST /os-keypairs body", Version(2, 1), json!({"keypair": {"name": "\u{1}"}})),
+            refuse(
+                "POST /os-keypairs body",
+                Version(2, 1),
+                json!({"keypair": {"name": "\u{1}"}})
+            ),
             "An invalid 'name' value was provided. The name must be: printable characters. Can not start or end with whitespace."
         );
     }
@@ -222,7 +295,13 @@ mod tests {
         let query = api::Query::parse("name=x&nonsense=1");
         let kept = schemas.query("GET /servers query", Version(2, 1), &query);
         assert_eq!(kept.map(|k| k.len()).ok(), Some(1));
-        let refused = schemas.query("GET /servers query", Version(2, 75), &query).err().map(|e| e.message);
-        assert_eq!(refused.as_deref(), Some("'nonsense' does not match any of the regexes: '^_'"));
+        let refused = schemas
+            .query("GET /servers query", Version(2, 75), &query)
+            .err()
+            .map(|e| e.message);
+        assert_eq!(
+            refused.as_deref(),
+            Some("'nonsense' does not match any of the regexes: '^_'")
+        );
     }
 }

@@ -41,7 +41,8 @@ fn view(call: &Call, a: &Aggregate, whole: bool) -> Value {
 
 fn number(call: &Call) -> Result<i64> {
     let text = call.param("id");
-    text.parse().map_err(|_| Error::bad_request("Invalid input received: id must be an integer"))
+    text.parse()
+        .map_err(|_| Error::bad_request("Invalid input received: id must be an integer"))
 }
 
 fn find(tx: &mut Tx<'_>, number: i64) -> Result<Aggregate> {
@@ -63,7 +64,10 @@ fn show(c: &Compute, call: &Call) -> Result {
 }
 
 fn free_name(tx: &mut Tx<'_>, name: &str, own: Option<i64>) -> Result<()> {
-    if aggregates::all(tx)?.iter().any(|a| a.name == name && Some(a.number) != own) {
+    if aggregates::all(tx)?
+        .iter()
+        .any(|a| a.name == name && Some(a.number) != own)
+    {
         return Err(Error::conflict(format!("Aggregate {name} already exists.")));
     }
     Ok(())
@@ -73,7 +77,10 @@ fn create(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-aggregates:create")?;
     let wanted = &call.body["aggregate"];
     let name = wanted["name"].as_str().unwrap_or_default().trim();
-    let zone = wanted["availability_zone"].as_str().map(str::trim).filter(|z| !z.is_empty());
+    let zone = wanted["availability_zone"]
+        .as_str()
+        .map(str::trim)
+        .filter(|z| !z.is_empty());
     let id = uuid::Uuid::new_v4().to_string();
     let made = c.db.write(|tx| {
         free_name(tx, name, None)?;
@@ -88,9 +95,17 @@ fn create(c: &Compute, call: &Call) -> Result {
 
 /// Whether `zone` may become the aggregate's: its hosts are in no other zone and carry no servers that would move.
 fn check_zone(tx: &mut Tx<'_>, a: &Aggregate, zone: &str, hosts: &[String], what: &str) -> Result<()> {
-    let refuse = |reason: String| Err(Error::bad_request(format!("Cannot {what} aggregate {}. Reason: {reason}.", a.number)));
+    let refuse = |reason: String| {
+        Err(Error::bad_request(format!(
+            "Cannot {what} aggregate {}. Reason: {reason}.",
+            a.number
+        )))
+    };
     if zone.is_empty() {
-        return refuse(format!("Aggregate {} does not support empty named availability zone", a.name));
+        return refuse(format!(
+            "Aggregate {} does not support empty named availability zone",
+            a.name
+        ));
     }
     let others = aggregates::all(tx)?;
     let conflicting: Vec<Value> = others
@@ -140,11 +155,20 @@ fn update(c: &Compute, call: &Call) -> Result {
 fn set_metadata(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-aggregates:set_metadata")?;
     let number = number(call)?;
-    let metadata = call.body["set_metadata"]["metadata"].as_object().cloned().unwrap_or_default();
+    let metadata = call.body["set_metadata"]["metadata"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     let changed = c.db.write(|tx| {
         let a = find(tx, number)?;
         if let Some(zone) = metadata.get("availability_zone") {
-            check_zone(tx, &a, zone.as_str().unwrap_or_default(), &a.hosts, "update metadata of")?;
+            check_zone(
+                tx,
+                &a,
+                zone.as_str().unwrap_or_default(),
+                &a.hosts,
+                "update metadata of",
+            )?;
         }
         merge(tx, &a, &metadata)?;
         aggregates::rename(tx, number, &a.name, database::now())?;
@@ -170,7 +194,11 @@ fn delete(c: &Compute, call: &Call) -> Result {
 
 /// Tells Placement which aggregates a host is in.
 fn mirror(c: &Compute, tx: &mut Tx<'_>, host: &str) -> Result<()> {
-    let ids: Vec<String> = aggregates::all(tx)?.into_iter().filter(|a| a.hosts.iter().any(|h| h == host)).map(|a| a.id).collect();
+    let ids: Vec<String> = aggregates::all(tx)?
+        .into_iter()
+        .filter(|a| a.hosts.iter().any(|h| h == host))
+        .map(|a| a.id)
+        .collect();
     if let Some(node) = hosts::nodes(tx)?.into_iter().find(|n| n.host == host) {
         c.neighbours.capacity.set_aggregates(tx, &node.id, &ids)?;
     }
@@ -201,7 +229,10 @@ fn add_host(c: &Compute, call: &Call) -> Result {
         let a = find(tx, number)?;
         if let Some(zone) = a.availability_zone() {
             let conflict = check_zone(tx, &a, zone, &[host.to_owned()], "add host to");
-            conflict.map_err(|e| Error { status: StatusCode::CONFLICT, ..e })?;
+            conflict.map_err(|e| Error {
+                status: StatusCode::CONFLICT,
+                ..e
+            })?;
             let current = aggregates::zones(tx)?.remove(host);
             if let Some(why) = moving(tx, host, current.as_deref(), Some(zone))? {
                 return Err(Error::conflict(format!(
@@ -250,7 +281,12 @@ fn remove_host(c: &Compute, call: &Call) -> Result {
 fn cache_images(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "compute:aggregates:images")?;
     let number = number(call)?;
-    let ids: Vec<&str> = call.body["cache"].as_array().into_iter().flatten().filter_map(|i| i["id"].as_str()).collect();
+    let ids: Vec<&str> = call.body["cache"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|i| i["id"].as_str())
+        .collect();
     if ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id)) {
         return Err(Error::bad_request("Duplicate images in request"));
     }

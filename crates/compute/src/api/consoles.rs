@@ -18,11 +18,24 @@ const ACTION: &str = "/servers/{id}/action";
 pub(super) fn add(table: &mut Table) {
     table
         .action(ACTION, "os-getConsoleOutput", (1, NEWEST), output)
-        .action(ACTION, "os-getVNCConsole", (1, 5), |c, call| old(c, call, "os-getVNCConsole", "vnc"))
-        .action(ACTION, "os-getSPICEConsole", (1, 5), |c, call| old(c, call, "os-getSPICEConsole", "spice"))
-        .action(ACTION, "os-getSerialConsole", (1, 5), |c, call| old(c, call, "os-getSerialConsole", "serial"))
-        .action(ACTION, "os-getRDPConsole", (1, 5), |_, _| Err(Error::new(api::StatusCode::GONE, "")))
-        .between(Method::POST, "/servers/{server_id}/remote-consoles", (6, NEWEST), create)
+        .action(ACTION, "os-getVNCConsole", (1, 5), |c, call| {
+            old(c, call, "os-getVNCConsole", "vnc")
+        })
+        .action(ACTION, "os-getSPICEConsole", (1, 5), |c, call| {
+            old(c, call, "os-getSPICEConsole", "spice")
+        })
+        .action(ACTION, "os-getSerialConsole", (1, 5), |c, call| {
+            old(c, call, "os-getSerialConsole", "serial")
+        })
+        .action(ACTION, "os-getRDPConsole", (1, 5), |_, _| {
+            Err(Error::new(api::StatusCode::GONE, ""))
+        })
+        .between(
+            Method::POST,
+            "/servers/{server_id}/remote-consoles",
+            (6, NEWEST),
+            create,
+        )
         .get("/os-console-auth-tokens/{id}", token);
 }
 
@@ -53,7 +66,8 @@ fn old(c: &Compute, call: &Call, action: &str, protocol: &str) -> Result {
 }
 
 fn create(c: &Compute, call: &Call) -> Result {
-    let server = c.db.read(|tx| c.server(tx, call, "os_compute_api:os-remote-consoles"))?;
+    let server =
+        c.db.read(|tx| c.server(tx, call, "os_compute_api:os-remote-consoles"))?;
     let wanted = &call.body["remote_console"];
     let text = |key: &str| wanted[key].as_str().unwrap_or_default().to_owned();
     let (protocol, kind) = (text("protocol"), text("type"));
@@ -68,7 +82,9 @@ fn create(c: &Compute, call: &Call) -> Result {
 fn open(c: &Compute, server: &Server, protocol: &str, kind: &str) -> Result<String> {
     has_host(server)?;
     let method = format!("get_{protocol}_console");
-    if matches!(server.vm_state.as_str(), state::DELETED | state::SOFT_DELETED) || server.task_state.as_deref() == Some("deleting") {
+    if matches!(server.vm_state.as_str(), state::DELETED | state::SOFT_DELETED)
+        || server.task_state.as_deref() == Some("deleting")
+    {
         return Err(invalid_state(&method, &server.id, "vm_state", Some(&server.vm_state)));
     }
     if !(protocol == "vnc" && kind == "novnc") {
@@ -100,13 +116,24 @@ fn open(c: &Compute, server: &Server, protocol: &str, kind: &str) -> Result<Stri
         row.insert(tx)
     })?;
     // The page may stand below a prefix, and so does what it connects to. As upstream's, the path has no slash before it.
-    let prefix = c.config.novnc_url.splitn(4, '/').nth(3).map(|p| format!("{}%2F", p.replace('/', "%2F"))).unwrap_or_default();
-    Ok(format!("{}/vnc_auto.html?path={prefix}websockify%3Ftoken%3D{token}", c.config.novnc_url))
+    let prefix = c
+        .config
+        .novnc_url
+        .splitn(4, '/')
+        .nth(3)
+        .map(|p| format!("{}%2F", p.replace('/', "%2F")))
+        .unwrap_or_default();
+    Ok(format!(
+        "{}/vnc_auto.html?path={prefix}websockify%3Ftoken%3D{token}",
+        c.config.novnc_url
+    ))
 }
 
 fn token(c: &Compute, call: &Call) -> Result {
     if !call.at_least(31) {
-        return Err(Error::bad_request("The server could not comply with the request since it is either malformed or otherwise incorrect."));
+        return Err(Error::bad_request(
+            "The server could not comply with the request since it is either malformed or otherwise incorrect.",
+        ));
     }
     c.allow_own(call, "os_compute_api:os-console-auth-tokens")?;
     let hash = token_hash(call.param("id"));
@@ -126,11 +153,19 @@ impl Compute {
     pub fn redeem_console(&self, token: &str) -> Result<Option<ConsoleTarget>, Error> {
         let hash = token_hash(token);
         self.db.write(|tx| {
-            let Some(found) = consoles::find(tx, &hash, database::now())? else { return Ok(None) };
+            let Some(found) = consoles::find(tx, &hash, database::now())? else {
+                return Ok(None);
+            };
             consoles::spend(tx, &hash)?;
             let server = crate::store::servers::find(tx, &found.server_id, false)?;
             let console_type = found.console_type;
-            Ok(server.and_then(|s| Some(ConsoleTarget { server_id: s.id, host: s.host?, console_type })))
+            Ok(server.and_then(|s| {
+                Some(ConsoleTarget {
+                    server_id: s.id,
+                    host: s.host?,
+                    console_type,
+                })
+            }))
         })
     }
 }

@@ -9,7 +9,8 @@ use crate::call::{Call, Result, Table, no_such_version, ok};
 
 /// Alias and name of each.
 static EXTENSIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
-    let list: Vec<(String, String)> = serde_json::from_str(include_str!("../../schemas/extensions.json")).unwrap_or_default();
+    let list: Vec<(String, String)> =
+        serde_json::from_str(include_str!("../../schemas/extensions.json")).unwrap_or_default();
     let one = |(alias, name): (String, String)| {
         json!({
             "alias": alias, "name": name, "description": format!("{name}."), "links": [],

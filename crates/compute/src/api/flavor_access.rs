@@ -19,7 +19,10 @@ pub(super) fn add(table: &mut Table) {
 
 fn view(tx: &mut Tx<'_>, flavor: &Flavor) -> Result<serde_json::Value> {
     let projects = flavors::projects(tx, &flavor.id)?;
-    let access: Vec<_> = projects.iter().map(|p| json!({"flavor_id": flavor.id, "tenant_id": p})).collect();
+    let access: Vec<_> = projects
+        .iter()
+        .map(|p| json!({"flavor_id": flavor.id, "tenant_id": p}))
+        .collect();
     Ok(json!({"flavor_access": access}))
 }
 
@@ -62,7 +65,9 @@ fn revoke(c: &Compute, call: &Call) -> Result {
         let flavor = lookup(tx, call, call.param("id"))?;
         if !flavors::revoke(tx, &flavor.id, project)? {
             let id = &flavor.id;
-            return Err(Error::not_found(format!("Flavor access not found for {id} / {project} combination.")));
+            return Err(Error::not_found(format!(
+                "Flavor access not found for {id} / {project} combination."
+            )));
         }
         view(tx, &flavor)
     })?;

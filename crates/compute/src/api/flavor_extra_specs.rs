@@ -53,23 +53,67 @@ fn texts(call: &Call, specs: &Value) -> Result<Map<String, Value>> {
 /// From 2.86 on, specs in the namespaces of Compute must be known, and their values fit.
 fn check_known(key: &str, value: &str) -> Result<()> {
     let bad = |kind: &str| {
-        Err(Error::bad_request(format!("Validation failed; extra spec '{key}' has an invalid value '{value}': {kind}")))
+        Err(Error::bad_request(format!(
+            "Validation failed; extra spec '{key}' has an invalid value '{value}': {kind}"
+        )))
     };
-    let Some((namespace, name)) = key.split_once(':') else { return Ok(()) };
+    let Some((namespace, name)) = key.split_once(':') else {
+        return Ok(());
+    };
     match (namespace, name) {
-        ("hw", "cpu_policy") if !["shared", "dedicated", "mixed"].contains(&value) => bad("must be one of: dedicated,shared,mixed"),
+        ("hw", "cpu_policy") if !["shared", "dedicated", "mixed"].contains(&value) => {
+            bad("must be one of: dedicated,shared,mixed")
+        }
         ("hw", "cpu_thread_policy") if !["prefer", "isolate", "require"].contains(&value) => {
             bad("must be one of: prefer,isolate,require")
         }
-        ("hw", "numa_nodes" | "cpu_sockets" | "cpu_cores" | "cpu_threads" | "cpu_max_sockets" | "cpu_max_cores" | "cpu_max_threads" | "watchdog_action") => {
-            if name != "watchdog_action" && value.parse::<u64>().is_err() { bad("must be an integer") } else { Ok(()) }
+        (
+            "hw",
+            "numa_nodes" | "cpu_sockets" | "cpu_cores" | "cpu_threads" | "cpu_max_sockets" | "cpu_max_cores"
+            | "cpu_max_threads" | "watchdog_action",
+        ) => {
+            if name != "watchdog_action" && value.parse::<u64>().is_err() {
+                bad("must be an integer")
+            } else {
+                Ok(())
+            }
         }
-        ("hw", "mem_page_size" | "cpu_policy" | "cpu_thread_policy" | "hide_hypervisor_id" | "boot_menu" | "mem_encryption" | "pci_numa_affinity_policy" | "serial_port_count" | "vif_multiqueue_enabled" | "emulator_threads_policy" | "pmem" | "locked_memory" | "tpm_model" | "tpm_version" | "tpm_secret_security" | "cpu_dedicated_mask" | "cpu_realtime" | "cpu_realtime_mask" | "maxphysaddr_bits" | "maxphysaddr_mode" | "viommu_model" | "virtio_packed_ring" | "ephemeral_encryption" | "ephemeral_encryption_format") => Ok(()),
+        (
+            "hw",
+            "mem_page_size"
+            | "cpu_policy"
+            | "cpu_thread_policy"
+            | "hide_hypervisor_id"
+            | "boot_menu"
+            | "mem_encryption"
+            | "pci_numa_affinity_policy"
+            | "serial_port_count"
+            | "vif_multiqueue_enabled"
+            | "emulator_threads_policy"
+            | "pmem"
+            | "locked_memory"
+            | "tpm_model"
+            | "tpm_version"
+            | "tpm_secret_security"
+            | "cpu_dedicated_mask"
+            | "cpu_realtime"
+            | "cpu_realtime_mask"
+            | "maxphysaddr_bits"
+            | "maxphysaddr_mode"
+            | "viommu_model"
+            | "virtio_packed_ring"
+            | "ephemeral_encryption"
+            | "ephemeral_encryption_format",
+        ) => Ok(()),
         ("hw", other) if other.starts_with("numa_cpus.") || other.starts_with("numa_mem.") => Ok(()),
-        ("hw", _) => Err(Error::bad_request(format!("Validation failed; extra spec '{key}' does not appear to be a valid extra spec."))),
+        ("hw", _) => Err(Error::bad_request(format!(
+            "Validation failed; extra spec '{key}' does not appear to be a valid extra spec."
+        ))),
         ("trait", _) if !["required", "forbidden"].contains(&value) => bad("must be one of: required,forbidden"),
         ("resources", _) if value.parse::<u64>().is_err() => bad("must be an integer"),
-        ("quota", _) if value.parse::<i64>().is_err() && !matches!(value, "low" | "normal" | "high" | "custom") => bad("must be an integer"),
+        ("quota", _) if value.parse::<i64>().is_err() && !matches!(value, "low" | "normal" | "high" | "custom") => {
+            bad("must be an integer")
+        }
         _ => Ok(()),
     }
 }

@@ -26,7 +26,11 @@ pub(super) fn missing(id: &str) -> Error {
 
 /// The flavor that the call names, where the caller may see it.
 pub(super) fn lookup(tx: &mut Tx<'_>, call: &Call, id: &str) -> Result<Flavor> {
-    let project = if call.context().is_admin() { None } else { Some(call.project()) };
+    let project = if call.context().is_admin() {
+        None
+    } else {
+        Some(call.project())
+    };
     flavors::find(tx, id, project)?.ok_or_else(|| missing(id))
 }
 
@@ -50,13 +54,27 @@ fn detail(call: &Call, flavor: &Flavor, extra_specs: bool) -> Value {
     let mut put = |key: &str, value: Value| view.insert(key.to_owned(), value);
     put("ram", json!(flavor.memory_mb));
     put("disk", json!(flavor.root_gb));
-    put("swap", if flavor.swap == 0 && !call.at_least(75) { json!("") } else { json!(flavor.swap) });
+    put(
+        "swap",
+        if flavor.swap == 0 && !call.at_least(75) {
+            json!("")
+        } else {
+            json!(flavor.swap)
+        },
+    );
     put("OS-FLV-EXT-DATA:ephemeral", json!(flavor.ephemeral_gb));
     put("vcpus", json!(flavor.vcpus));
     put("os-flavor-access:is_public", json!(flavor.is_public));
     if !call.at_least(102) {
         put("OS-FLV-DISABLED:disabled", json!(flavor.disabled));
-        put("rxtx_factor", if flavor.rxtx_factor == 0.0 { json!("") } else { json!(flavor.rxtx_factor) });
+        put(
+            "rxtx_factor",
+            if flavor.rxtx_factor == 0.0 {
+                json!("")
+            } else {
+                json!(flavor.rxtx_factor)
+            },
+        );
     }
     if extra_specs {
         put("extra_specs", flavor.extra_specs.clone());
@@ -68,7 +86,9 @@ fn list(c: &Compute, call: &Call, detailed: bool) -> Result {
     let (limit, marker) = call.paging()?;
     let number = |name: &str| -> Result<Option<i64>> {
         let Some(text) = call.query(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Error::bad_request(format!("Invalid {name} filter [{text}]")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Error::bad_request(format!("Invalid {name} filter [{text}]")))
     };
     let mut filter = Filter {
         min_ram: number("minRam")?,
@@ -92,14 +112,29 @@ fn list(c: &Compute, call: &Call, detailed: bool) -> Result {
     } else {
         filter.visible_to = Some(call.project().to_owned());
     }
-    let key = call.query("sort_key").filter(|k| !k.is_empty()).unwrap_or("flavorid").to_owned();
-    let direction = if call.query("sort_dir") == Some("desc") { Direction::Descending } else { Direction::Ascending };
-    let page = c.db.read(|tx| flavors::list(tx, &filter, (&key, direction), limit, marker))?;
+    let key = call
+        .query("sort_key")
+        .filter(|k| !k.is_empty())
+        .unwrap_or("flavorid")
+        .to_owned();
+    let direction = if call.query("sort_dir") == Some("desc") {
+        Direction::Descending
+    } else {
+        Direction::Ascending
+    };
+    let page =
+        c.db.read(|tx| flavors::list(tx, &filter, (&key, direction), limit, marker))?;
     let page = page.ok_or_else(|| Error::bad_request(format!("marker [{}] not found", marker.unwrap_or_default())))?;
     let extra_specs = detailed && shows_extra_specs(c, call);
     let views: Vec<Value> = page
         .iter()
-        .map(|flavor| if detailed { detail(call, flavor, extra_specs) } else { Value::Object(basic(call, flavor)) })
+        .map(|flavor| {
+            if detailed {
+                detail(call, flavor, extra_specs)
+            } else {
+                Value::Object(basic(call, flavor))
+            }
+        })
         .collect();
     let mut body = json!({"flavors": views});
     let collection = if detailed { "flavors/detail" } else { "flavors" };
@@ -136,7 +171,11 @@ fn create(c: &Compute, call: &Call) -> Result {
         rxtx_factor: rxtx.as_f64().or_else(|| rxtx.as_str()?.parse().ok()).unwrap_or(1.0),
         disabled: false,
         is_public: json_bool(&wanted["os-flavor-access:is_public"]).unwrap_or(true),
-        description: if call.at_least(55) { wanted["description"].as_str().map(str::to_owned) } else { None },
+        description: if call.at_least(55) {
+            wanted["description"].as_str().map(str::to_owned)
+        } else {
+            None
+        },
         extra_specs: json!({}),
         number: 0,
         created_at: now,
@@ -144,7 +183,10 @@ fn create(c: &Compute, call: &Call) -> Result {
     };
     c.db.write(|tx| {
         if flavors::name_taken(tx, &flavor.name)? {
-            return Err(Error::conflict(format!("Flavor with name {} already exists.", flavor.name)));
+            return Err(Error::conflict(format!(
+                "Flavor with name {} already exists.",
+                flavor.name
+            )));
         }
         if Flavor::get(tx, &flavor.id)?.is_some() {
             return Err(Error::conflict(format!("Flavor with ID {} already exists.", flavor.id)));
@@ -171,6 +213,12 @@ fn update(c: &Compute, call: &Call) -> Result {
 fn delete(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-flavor-manage:delete")?;
     let id = call.param("id");
-    c.db.write(|tx| if Flavor::delete(tx, id)? { Ok(()) } else { Err(missing(id)) })?;
+    c.db.write(|tx| {
+        if Flavor::delete(tx, id)? {
+            Ok(())
+        } else {
+            Err(missing(id))
+        }
+    })?;
     Ok(Response::empty(StatusCode::ACCEPTED))
 }

@@ -19,8 +19,12 @@ pub(super) fn add(table: &mut Table) {
         .between(Method::GET, "/os-hypervisors/statistics", (1, 87), statistics)
         .get("/os-hypervisors/{id}", show)
         .between(Method::GET, "/os-hypervisors/{id}/uptime", (1, 87), uptime)
-        .between(Method::GET, "/os-hypervisors/{id}/search", (1, 52), |c, call| search(c, call, false))
-        .between(Method::GET, "/os-hypervisors/{id}/servers", (1, 52), |c, call| search(c, call, true));
+        .between(Method::GET, "/os-hypervisors/{id}/search", (1, 52), |c, call| {
+            search(c, call, false)
+        })
+        .between(Method::GET, "/os-hypervisors/{id}/servers", (1, 52), |c, call| {
+            search(c, call, true)
+        });
 }
 
 /// What views need beside the nodes.
@@ -31,13 +35,27 @@ struct Around {
 
 fn read(c: &Compute, with_servers: bool) -> Result<(Vec<Node>, Around)> {
     c.db.read(|tx| {
-        let servers = if with_servers { Some(servers::names_by_host(tx)?) } else { None };
-        Ok((hosts::nodes(tx)?, Around { used: hosts::used(tx)?, servers }))
+        let servers = if with_servers {
+            Some(servers::names_by_host(tx)?)
+        } else {
+            None
+        };
+        Ok((
+            hosts::nodes(tx)?,
+            Around {
+                used: hosts::used(tx)?,
+                servers,
+            },
+        ))
     })
 }
 
 fn id(call: &Call, node: &Node) -> Value {
-    if call.at_least(53) { json!(node.id) } else { json!(node.number) }
+    if call.at_least(53) {
+        json!(node.id)
+    } else {
+        json!(node.number)
+    }
 }
 
 /// The numbers that were shown before 2.88.
@@ -46,7 +64,11 @@ fn numbers(c: &Compute, node: &Node, around: &Around) -> Value {
     let hello = &node.hello;
     let (memory_mb, local_gb) = (hello.memory_mib as i64, hello.disk_gib as i64);
     let memory_used = memory + c.config.reserved_host_memory_mb as i64;
-    let disk_free = if node.heartbeat.disk_free_gib > 0 { node.heartbeat.disk_free_gib } else { hello.disk_free_gib };
+    let disk_free = if node.heartbeat.disk_free_gib > 0 {
+        node.heartbeat.disk_free_gib
+    } else {
+        hello.disk_free_gib
+    };
     json!({
         "vcpus": hello.vcpus, "memory_mb": memory_mb, "local_gb": local_gb, "vcpus_used": vcpus, "memory_mb_used": memory_used,
         "local_gb_used": disk, "free_ram_mb": memory_mb - memory_used, "free_disk_gb": local_gb - disk,
@@ -73,7 +95,11 @@ fn view(c: &Compute, call: &Call, node: &Node, around: &Around, detail: bool) ->
         view["hypervisor_type"] = json!(node.hello.hypervisor_type);
         view["hypervisor_version"] = json!(node.hello.hypervisor_version);
         view["host_ip"] = json!(Some(&node.hello.host_ip).filter(|ip| !ip.is_empty()));
-        let service_id = if call.at_least(53) { json!(service.id) } else { json!(service.number) };
+        let service_id = if call.at_least(53) {
+            json!(service.id)
+        } else {
+            json!(service.number)
+        };
         view["service"] = json!({"id": service_id, "host": node.host, "disabled_reason": service.disabled_reason});
         if call.at_least(88) {
             view["uptime"] = json!(if alive { ask_uptime(c, node) } else { None });
@@ -83,7 +109,11 @@ fn view(c: &Compute, call: &Call, node: &Node, around: &Around, detail: bool) ->
                 view.extend(numbers);
             }
             let info = cpu_info(node);
-            view["cpu_info"] = if call.at_least(28) { info } else { json!(info.to_string()) };
+            view["cpu_info"] = if call.at_least(28) {
+                info
+            } else {
+                json!(info.to_string())
+            };
         }
     }
     if let Some(by_host) = &around.servers {
@@ -115,11 +145,19 @@ fn with_servers(call: &Call) -> Result<bool> {
 }
 
 fn list(c: &Compute, call: &Call, detail: bool) -> Result {
-    let rule = if detail { "os_compute_api:os-hypervisors:list-detail" } else { "os_compute_api:os-hypervisors:list" };
+    let rule = if detail {
+        "os_compute_api:os-hypervisors:list-detail"
+    } else {
+        "os_compute_api:os-hypervisors:list"
+    };
     c.allow_bare(call, rule)?;
     let pattern = call.query("hypervisor_hostname_pattern").filter(|_| call.at_least(53));
     let (mut nodes, around) = read(c, with_servers(call)?)?;
-    let collection = if detail { "os-hypervisors/detail" } else { "os-hypervisors" };
+    let collection = if detail {
+        "os-hypervisors/detail"
+    } else {
+        "os-hypervisors"
+    };
     let mut links = None;
     if let Some(pattern) = pattern {
         if call.query("limit").is_some() || call.query("marker").is_some() {
@@ -130,12 +168,27 @@ fn list(c: &Compute, call: &Call, detail: bool) -> Result {
     } else if call.at_least(33) {
         let (limit, marker) = call.paging()?;
         if let Some(marker) = marker {
-            let is = |node: &Node| id(call, node) == marker || id(call, node).to_string() == marker;
-            let at = nodes.iter().position(is).ok_or_else(|| Error::bad_request(format!("marker [{marker}] not found")))?;
+            let is = |node: &Node| {
+                if call.at_least(53) {
+                    node.id == marker
+                } else {
+                    Some(node.number) == marker.parse().ok()
+                }
+            };
+            let at = nodes
+                .iter()
+                .position(is)
+                .ok_or_else(|| Error::bad_request(format!("marker [{marker}] not found")))?;
             nodes.drain(..=at);
         }
         nodes.truncate(limit as usize);
-        let last = nodes.last().map(|n| if call.at_least(53) { n.id.clone() } else { n.number.to_string() });
+        let last = nodes.last().map(|n| {
+            if call.at_least(53) {
+                n.id.clone()
+            } else {
+                n.number.to_string()
+            }
+        });
         links = call.next_link(collection, nodes.len(), last.as_deref())?;
     }
     let views: Vec<Value> = nodes.iter().map(|n| view(c, call, n, &around, detail)).collect();
@@ -149,7 +202,9 @@ fn list(c: &Compute, call: &Call, detail: bool) -> Result {
 fn matching(mut nodes: Vec<Node>, pattern: &str) -> Result<Vec<Node>> {
     nodes.retain(|n| n.hypervisor_hostname.contains(pattern));
     if nodes.is_empty() {
-        return Err(Error::not_found(format!("No hypervisor matching '{pattern}' could be found.")));
+        return Err(Error::not_found(format!(
+            "No hypervisor matching '{pattern}' could be found."
+        )));
     }
     Ok(nodes)
 }
@@ -163,7 +218,10 @@ fn lookup(call: &Call, nodes: Vec<Node>) -> Result<Node> {
         }
         return nodes.into_iter().find(|n| n.id == wanted).ok_or_else(missing);
     }
-    nodes.into_iter().find(|n| n.number.to_string() == wanted).ok_or_else(missing)
+    nodes
+        .into_iter()
+        .find(|n| n.number.to_string() == wanted)
+        .ok_or_else(missing)
 }
 
 fn show(c: &Compute, call: &Call) -> Result {
@@ -184,7 +242,11 @@ fn uptime(c: &Compute, call: &Call) -> Result {
 }
 
 fn search(c: &Compute, call: &Call, with_servers: bool) -> Result {
-    let rule = if with_servers { "os_compute_api:os-hypervisors:servers" } else { "os_compute_api:os-hypervisors:search" };
+    let rule = if with_servers {
+        "os_compute_api:os-hypervisors:servers"
+    } else {
+        "os_compute_api:os-hypervisors:search"
+    };
     c.allow_bare(call, rule)?;
     let (nodes, around) = read(c, with_servers)?;
     let nodes = matching(nodes, call.param("id"))?;
@@ -196,8 +258,17 @@ fn statistics(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-hypervisors:statistics")?;
     let (nodes, around) = read(c, false)?;
     let mut sums: Vec<(&str, i64)> = [
-        "vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used", "free_ram_mb", "free_disk_gb",
-        "current_workload", "running_vms", "disk_available_least",
+        "vcpus",
+        "memory_mb",
+        "local_gb",
+        "vcpus_used",
+        "memory_mb_used",
+        "local_gb_used",
+        "free_ram_mb",
+        "free_disk_gb",
+        "current_workload",
+        "running_vms",
+        "disk_available_least",
     ]
     .into_iter()
     .map(|name| (name, 0))

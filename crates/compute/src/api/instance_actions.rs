@@ -39,11 +39,20 @@ fn list(c: &Compute, call: &Call) -> Result {
     let mut paging = (None, None);
     if call.at_least(58) {
         let time = |name: &str| call.query(name).and_then(api::time::parse);
-        window = (time("changes-since"), if call.at_least(66) { time("changes-before") } else { None });
+        window = (
+            time("changes-since"),
+            if call.at_least(66) {
+                time("changes-before")
+            } else {
+                None
+            },
+        );
         if let (Some(since), Some(before)) = window
             && before < since
         {
-            return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
+            return Err(Error::bad_request(
+                "The value of changes-since must be less than or equal to changes-before.",
+            ));
         }
         let (limit, marker) = call.paging()?;
         paging = (Some(limit), marker);
@@ -69,15 +78,24 @@ fn show(c: &Compute, call: &Call) -> Result {
     let id = call.param("id");
     let (server, action, events) = c.db.read(|tx| {
         let server = server(c, tx, call, "os_compute_api:os-instance-actions:show")?;
-        let action = actions::find(tx, &server.id, id)?.ok_or_else(|| Error::not_found(format!("Action {id} not found")))?;
+        let action =
+            actions::find(tx, &server.id, id)?.ok_or_else(|| Error::not_found(format!("Action {id} not found")))?;
         let events = actions::events(tx, action.number)?;
         Ok::<_, Error>((server, action, events))
     })?;
     let mut body = view(call, &action);
     let all = c.permits(call, "os_compute_api:os-instance-actions:events", &server.project_id);
     if all || call.at_least(51) {
-        let details = call.at_least(84) && c.permits(call, "os_compute_api:os-instance-actions:events:details", &server.project_id);
-        let views: Vec<Value> = events.iter().map(|e| event_view(call, e, &action.project_id, all, details)).collect();
+        let details = call.at_least(84)
+            && c.permits(
+                call,
+                "os_compute_api:os-instance-actions:events:details",
+                &server.project_id,
+            );
+        let views: Vec<Value> = events
+            .iter()
+            .map(|e| event_view(call, e, &action.project_id, all, details))
+            .collect();
         body["events"] = Value::Array(views);
     }
     ok(json!({"instanceAction": body}))

@@ -21,21 +21,35 @@ pub(super) fn add(table: &mut Table) {
         .get("/servers/{server_id}/os-interface/{id}", show)
         .delete("/servers/{server_id}/os-interface/{id}", detach)
         .get("/servers/{server_id}/os-security-groups", groups)
-        .action(ACTION, "addSecurityGroup", (1, NEWEST), |c, call| change_group(c, call, true))
-        .action(ACTION, "removeSecurityGroup", (1, NEWEST), |c, call| change_group(c, call, false))
+        .action(ACTION, "addSecurityGroup", (1, NEWEST), |c, call| {
+            change_group(c, call, true)
+        })
+        .action(ACTION, "removeSecurityGroup", (1, NEWEST), |c, call| {
+            change_group(c, call, false)
+        })
         .action(ACTION, "addFixedIp", (1, 43), add_fixed_ip)
         .action(ACTION, "removeFixedIp", (1, 43), remove_fixed_ip)
-        .between(Method::GET, "/servers/{server_id}/os-virtual-interfaces", (1, NEWEST), |_, _| {
-            Err(Error::new(StatusCode::GONE, ""))
-        });
+        .between(
+            Method::GET,
+            "/servers/{server_id}/os-virtual-interfaces",
+            (1, NEWEST),
+            |_, _| Err(Error::new(StatusCode::GONE, "")),
+        );
 }
 
 fn nics(c: &Compute, tx: &mut Tx<'_>, server: &Server) -> Result<Vec<Nic>> {
-    Ok(c.neighbours.ports.nics(tx, std::slice::from_ref(&server.id))?.remove(&server.id).unwrap_or_default())
+    Ok(c.neighbours
+        .ports
+        .nics(tx, std::slice::from_ref(&server.id))?
+        .remove(&server.id)
+        .unwrap_or_default())
 }
 
 fn view(call: &Call, nic: &Nic) -> Value {
-    let addresses = nic.addresses.iter().map(|a| json!({"subnet_id": a.subnet_id, "ip_address": a.address}));
+    let addresses = nic
+        .addresses
+        .iter()
+        .map(|a| json!({"subnet_id": a.subnet_id, "ip_address": a.address}));
     let mut view = json!({
         "net_id": nic.network_id, "port_id": nic.port_id, "mac_addr": nic.mac_address, "port_state": nic.status,
         "fixed_ips": addresses.collect::<Vec<_>>(),
@@ -48,9 +62,14 @@ fn view(call: &Call, nic: &Nic) -> Value {
 
 /// The device tags are Compute's own, whether or not Networking keeps them too.
 fn with_tags(tx: &mut Tx<'_>, server: &Server, mut nics: Vec<Nic>) -> Result<Vec<Nic>> {
-    let rows = servers::ports(tx, std::slice::from_ref(&server.id))?.remove(&server.id).unwrap_or_default();
+    let rows = servers::ports(tx, std::slice::from_ref(&server.id))?
+        .remove(&server.id)
+        .unwrap_or_default();
     for nic in &mut nics {
-        nic.tag = rows.iter().find(|r| r.port_id == nic.port_id).and_then(|r| r.tag.clone());
+        nic.tag = rows
+            .iter()
+            .find(|r| r.port_id == nic.port_id)
+            .and_then(|r| r.tag.clone());
     }
     Ok(nics)
 }
@@ -82,7 +101,9 @@ fn show(c: &Compute, call: &Call) -> Result {
 /// Networking's errors as attaching answers them.
 fn attach_error(error: Error) -> Error {
     let status = match (&*error.kind, error.status) {
-        ("PortInUse" | "IpAddressAlreadyAllocated" | "IpAddressInUse" | "FixedIpAlreadyInUse", _) => StatusCode::CONFLICT,
+        ("PortInUse" | "IpAddressAlreadyAllocated" | "IpAddressInUse" | "FixedIpAlreadyInUse", _) => {
+            StatusCode::CONFLICT
+        }
         ("PortNotFound" | "NetworkNotFound", _) => StatusCode::NOT_FOUND,
         ("OverQuota" | "PortLimitExceeded", _) => return Error::forbidden("Maximum number of ports exceeded"),
         ("NetworkAmbiguous" | "IpAddressGenerationFailure", _) => StatusCode::BAD_REQUEST,
@@ -91,7 +112,11 @@ fn attach_error(error: Error) -> Error {
         (_, status) if status.is_server_error() => return error,
         _ => StatusCode::BAD_REQUEST,
     };
-    Error { status, kind: "".into(), ..error }
+    Error {
+        status,
+        kind: "".into(),
+        ..error
+    }
 }
 
 fn attach(c: &Compute, call: &Call) -> Result {
@@ -122,7 +147,11 @@ fn plug(c: &Compute, tx: &mut Tx<'_>, call: &Call, server: &mut Server, wanted: 
     let by_choice = wanted.network_id.is_some() || wanted.port_id.is_some();
     let list: &[RequestedNic] = if by_choice { std::slice::from_ref(wanted) } else { &[] };
     let reference = c.server_ref(server);
-    let attached = c.neighbours.ports.attach(tx, call.context(), &reference, list, &[]).map_err(attach_error)?;
+    let attached = c
+        .neighbours
+        .ports
+        .attach(tx, call.context(), &reference, list, &[])
+        .map_err(attach_error)?;
     let Some(mut nic) = attached.into_iter().next() else {
         let project = call.project();
         let text = format!("No specific network was requested and none are available for project '{project}'.");
@@ -140,7 +169,10 @@ fn unplug(c: &Compute, tx: &mut Tx<'_>, call: &Call, server: &mut Server, port: 
     if !nics(c, tx, server)?.iter().any(|nic| nic.port_id == port) {
         return Err(Error::not_found(format!("Port id {port} could not be found.")));
     }
-    c.neighbours.ports.detach(tx, call.context(), &server.id, port).map_err(attach_error)?;
+    c.neighbours
+        .ports
+        .detach(tx, call.context(), &server.id, port)
+        .map_err(attach_error)?;
     servers::remove_ports(tx, &server.id, Some(port))?;
     let action = c.record(tx, call, server, "detach_interface", "compute_detach_interface")?;
     actions::finish(tx, action, None, database::now())?;
@@ -159,10 +191,21 @@ fn detach(c: &Compute, call: &Call) -> Result {
 /// Upstream adds a further address of the network; here that is a further interface on it.
 fn add_fixed_ip(c: &Compute, call: &Call) -> Result {
     let network = call.body["addFixedIp"]["networkId"].as_str().map(str::to_owned);
-    let nic = RequestedNic { network_id: network, ..RequestedNic::default() };
+    let nic = RequestedNic {
+        network_id: network,
+        ..RequestedNic::default()
+    };
     c.db.write(|tx| {
         let mut server = c.server(tx, call, "os_compute_api:os-multinic:add")?;
-        c.open_for(call, &server, &Action { idle: false, launched: false, ..Action::FORCE_DELETE })?;
+        c.open_for(
+            call,
+            &server,
+            &Action {
+                idle: false,
+                launched: false,
+                ..Action::FORCE_DELETE
+            },
+        )?;
         plug(c, tx, call, &mut server, &nic)
     })?;
     accepted()
@@ -172,12 +215,26 @@ fn remove_fixed_ip(c: &Compute, call: &Call) -> Result {
     let address = call.body["removeFixedIp"]["address"].as_str().unwrap_or_default();
     c.db.write(|tx| {
         let mut server = c.server(tx, call, "os_compute_api:os-multinic:remove")?;
-        c.open_for(call, &server, &Action { idle: false, launched: false, ..Action::FORCE_DELETE })?;
+        c.open_for(
+            call,
+            &server,
+            &Action {
+                idle: false,
+                launched: false,
+                ..Action::FORCE_DELETE
+            },
+        )?;
         let all = nics(c, tx, &server)?;
-        let port = all.iter().find(|nic| nic.addresses.iter().any(|a| a.address == address)).map(|nic| nic.port_id.clone());
+        let port = all
+            .iter()
+            .find(|nic| nic.addresses.iter().any(|a| a.address == address))
+            .map(|nic| nic.port_id.clone());
         match port {
             Some(port) => unplug(c, tx, call, &mut server, &port),
-            None => Err(Error::bad_request(format!("Fixed IP address {address} not found for instance {}.", server.id))),
+            None => Err(Error::bad_request(format!(
+                "Fixed IP address {address} not found for instance {}.",
+                server.id
+            ))),
         }
     })?;
     accepted()
@@ -211,14 +268,22 @@ fn change_group(c: &Compute, call: &Call, add: bool) -> Result {
         if !body.is_object() {
             return Err(Error::bad_request("Missing parameter dict"));
         }
-        let name = body["name"].as_str().ok_or_else(|| Error::bad_request("Security group not specified"))?;
+        let name = body["name"]
+            .as_str()
+            .ok_or_else(|| Error::bad_request("Security group not specified"))?;
         if name.trim().is_empty() {
             return Err(Error::bad_request("Security group name cannot be empty"));
         }
         let reference = c.server_ref(&server);
-        let changed = c.neighbours.ports.change_security_group(tx, call.context(), &reference, name, add);
+        let changed = c
+            .neighbours
+            .ports
+            .change_security_group(tx, call.context(), &reference, name, add);
         changed.map_err(|error| match error.status {
-            StatusCode::NOT_FOUND | StatusCode::CONFLICT => Error { kind: "".into(), ..error },
+            StatusCode::NOT_FOUND | StatusCode::CONFLICT => Error {
+                kind: "".into(),
+                ..error
+            },
             _ => attach_error(error),
         })?;
         let mut server = server;

@@ -27,7 +27,11 @@ fn view(call: &Call, key: &KeyPair) -> Value {
 
 /// Whose keys: from 2.10 on an administrator may name a user.
 fn owner<'a>(call: &'a Call) -> &'a str {
-    let named = if call.at_least(10) { call.query_all("user_id").next() } else { None };
+    let named = if call.at_least(10) {
+        call.query_all("user_id").next()
+    } else {
+        None
+    };
     named.filter(|u| !u.is_empty()).unwrap_or(call.user())
 }
 
@@ -45,7 +49,8 @@ fn list(c: &Compute, call: &Call) -> Result {
         (None, None)
     };
     let page = c.db.read(|tx| keypairs::list(tx, user, limit, marker))?;
-    let page = page.ok_or_else(|| Error::bad_request(format!("Marker {} could not be found.", marker.unwrap_or_default())))?;
+    let page =
+        page.ok_or_else(|| Error::bad_request(format!("Marker {} could not be found.", marker.unwrap_or_default())))?;
     let views: Vec<Value> = page.iter().map(|key| json!({"keypair": view(call, key)})).collect();
     let mut body = json!({"keypairs": views});
     if call.at_least(35)
@@ -60,7 +65,9 @@ fn show(c: &Compute, call: &Call) -> Result {
     let user = owner(call);
     c.allow(call, "os_compute_api:os-keypairs:show", call.project(), Some(user))?;
     let name = call.param("id");
-    let key = c.db.read(|tx| keypairs::find(tx, user, name))?.ok_or_else(|| missing(name, user))?;
+    let key =
+        c.db.read(|tx| keypairs::find(tx, user, name))?
+            .ok_or_else(|| missing(name, user))?;
     let mut body = view(call, &key);
     body["user_id"] = json!(key.user_id);
     body["id"] = json!(key.number);
@@ -75,13 +82,27 @@ fn delete(c: &Compute, call: &Call) -> Result {
     let user = owner(call);
     c.allow(call, "os_compute_api:os-keypairs:delete", call.project(), Some(user))?;
     let name = call.param("id");
-    c.db.write(|tx| if keypairs::delete(tx, user, name)? { Ok(()) } else { Err(missing(name, user)) })?;
-    Ok(Response::empty(if call.at_least(2) { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED }))
+    c.db.write(|tx| {
+        if keypairs::delete(tx, user, name)? {
+            Ok(())
+        } else {
+            Err(missing(name, user))
+        }
+    })?;
+    Ok(Response::empty(if call.at_least(2) {
+        StatusCode::NO_CONTENT
+    } else {
+        StatusCode::ACCEPTED
+    }))
 }
 
 fn create(c: &Compute, call: &Call) -> Result {
     let wanted = &call.body["keypair"];
-    let named = if call.at_least(10) { wanted["user_id"].as_str() } else { None };
+    let named = if call.at_least(10) {
+        wanted["user_id"].as_str()
+    } else {
+        None
+    };
     let user = named.filter(|u| !u.is_empty()).unwrap_or(call.user());
     c.allow(call, "os_compute_api:os-keypairs:create", call.project(), Some(user))?;
     let name = wanted["name"].as_str().unwrap_or_default().trim();
@@ -120,7 +141,11 @@ fn create(c: &Compute, call: &Call) -> Result {
     if let Some(private) = private_key {
         body["private_key"] = json!(private);
     }
-    let status = if call.at_least(2) { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if call.at_least(2) {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     Ok(Response::json(status, &json!({"keypair": body})))
 }
 

@@ -10,14 +10,25 @@ use crate::call::{Call, NEWEST, Result, Table, ok};
 pub(super) fn add(table: &mut Table) {
     table
         .get("/os-migrations", list)
-        .between(Method::GET, "/servers/{server_id}/migrations", (23, NEWEST), in_progress)
+        .between(
+            Method::GET,
+            "/servers/{server_id}/migrations",
+            (23, NEWEST),
+            in_progress,
+        )
         .between(Method::GET, "/servers/{server_id}/migrations/{id}", (23, NEWEST), show)
-        .between(Method::DELETE, "/servers/{server_id}/migrations/{id}", (24, NEWEST), |c, call| {
-            refuse(c, call, "os_compute_api:servers:migrations:delete")
-        })
-        .action("/servers/{server_id}/migrations/{id}/action", "force_complete", (22, NEWEST), |c, call| {
-            refuse(c, call, "os_compute_api:servers:migrations:force_complete")
-        });
+        .between(
+            Method::DELETE,
+            "/servers/{server_id}/migrations/{id}",
+            (24, NEWEST),
+            |c, call| refuse(c, call, "os_compute_api:servers:migrations:delete"),
+        )
+        .action(
+            "/servers/{server_id}/migrations/{id}/action",
+            "force_complete",
+            (22, NEWEST),
+            |c, call| refuse(c, call, "os_compute_api:servers:migrations:force_complete"),
+        );
 }
 
 const COLUMNS: &str = "number, id, server_id, source_compute, source_node, dest_compute, dest_node, dest_host, status, \
@@ -74,7 +85,9 @@ fn list(c: &Compute, call: &Call) -> Result {
     if let (Some(since), Some(before)) = (since, before)
         && before < since
     {
-        return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
+        return Err(Error::bad_request(
+            "The value of changes-since must be less than or equal to changes-before.",
+        ));
     }
     if let Some(since) = since {
         select.filter("COALESCE(updated_at, created_at) >= ?", &params![since]);
@@ -88,19 +101,29 @@ fn list(c: &Compute, call: &Call) -> Result {
             let (limit, marker) = call.paging()?;
             select.order("number", Direction::Descending).limit(limit);
             if let Some(marker) = marker {
-                let number: Option<i64> = tx.scalar("SELECT number FROM server_migrations WHERE id = ?1", &params![marker])?;
-                let number = number.ok_or_else(|| Error::bad_request(format!("Marker {marker} could not be found.")))?;
+                let number: Option<i64> =
+                    tx.scalar("SELECT number FROM server_migrations WHERE id = ?1", &params![marker])?;
+                let number =
+                    number.ok_or_else(|| Error::bad_request(format!("Marker {marker} could not be found.")))?;
                 select.after(&params![number]);
             }
         } else {
             select.order("number", Direction::Ascending);
         }
-        select.rows(tx)?.iter().map(|row| view(call, row, hosts)).collect::<Result<Vec<Value>>>()
+        select
+            .rows(tx)?
+            .iter()
+            .map(|row| view(call, row, hosts))
+            .collect::<Result<Vec<Value>>>()
     })?;
     let last = views.last().and_then(|v| v["uuid"].as_str()).map(str::to_owned);
     let mut body = json!({"migrations": views});
     if paged
-        && let Some(links) = call.next_link("os-migrations", body["migrations"].as_array().map_or(0, Vec::len), last.as_deref())?
+        && let Some(links) = call.next_link(
+            "os-migrations",
+            body["migrations"].as_array().map_or(0, Vec::len),
+            last.as_deref(),
+        )?
     {
         body["migrations_links"] = links;
     }
@@ -137,6 +160,10 @@ fn refuse(c: &Compute, call: &Call, rule: &str) -> Result {
     c.db.read(|tx| {
         let server = c.server(tx, call, rule)?;
         let text = format!("Migration {id} not found for instance {}", server.id);
-        Err(if call.request.method == Method::DELETE { Error::not_found(text) } else { Error::bad_request(text) })
+        Err(if call.request.method == Method::DELETE {
+            Error::not_found(text)
+        } else {
+            Error::bad_request(text)
+        })
     })
 }

@@ -91,8 +91,14 @@ mod tests {
     #[test]
     fn older_paths_lead_to_the_same_operations() {
         let project = "0123456789abcdef0123456789abcdef";
-        assert_eq!(rewrite(&format!("/v2.1/{project}/servers/detail")).as_deref(), Some("/v2.1/servers/detail"));
-        assert_eq!(rewrite(&format!("/v2/{project}/servers")).as_deref(), Some("/v2.1/servers"));
+        assert_eq!(
+            rewrite(&format!("/v2.1/{project}/servers/detail")).as_deref(),
+            Some("/v2.1/servers/detail")
+        );
+        assert_eq!(
+            rewrite(&format!("/v2/{project}/servers")).as_deref(),
+            Some("/v2.1/servers")
+        );
         assert_eq!(rewrite("/v2/servers").as_deref(), Some("/v2.1/servers"));
         assert_eq!(rewrite("/v2.1/servers"), None);
         assert_eq!(rewrite("/v2/"), None);

@@ -28,7 +28,12 @@ fn limits(c: &Compute, call: &Call) -> Result {
         c.allow_own(call, "os_compute_api:limits:other_project")?;
         project = other;
     }
-    let (limits, usage) = c.db.read(|tx| Ok::<_, Error>((quotas::limits(tx, &c.config.quotas, project, None)?, quotas::usage(tx, project, None)?)))?;
+    let (limits, usage) = c.db.read(|tx| {
+        Ok::<_, Error>((
+            quotas::limits(tx, &c.config.quotas, project, None)?,
+            quotas::usage(tx, project, None)?,
+        ))
+    })?;
     let mut out = Map::new();
     let mut put = |name: &str, value: i64| out.insert(name.to_owned(), json!(value));
     put("maxTotalInstances", limits["instances"]);
@@ -73,12 +78,20 @@ fn set(call: &Call, id: Option<&str>, since: u16, value: impl Fn(&str) -> Value)
 
 fn show(c: &Compute, call: &Call, detail: bool) -> Result {
     let project = call.param("id");
-    let rule = if detail { "os_compute_api:os-quota-sets:detail" } else { "os_compute_api:os-quota-sets:show" };
+    let rule = if detail {
+        "os_compute_api:os-quota-sets:detail"
+    } else {
+        "os_compute_api:os-quota-sets:show"
+    };
     c.allow(call, rule, project, None)?;
     let user = call.query_all("user_id").next().filter(|u| !u.is_empty());
     let (limits, usage) = c.db.read(|tx| {
         c.known_project(tx, project)?;
-        let usage = if detail { quotas::usage(tx, project, user)? } else { Usage::default() };
+        let usage = if detail {
+            quotas::usage(tx, project, user)?
+        } else {
+            Usage::default()
+        };
         Ok::<_, Error>((quotas::limits(tx, &c.config.quotas, project, user)?, usage))
     })?;
     let view = set(call, Some(project), 36, |name| match detail {
@@ -163,7 +176,9 @@ fn class_update(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-quota-class-sets:update")?;
     let class = call.param("id");
     if class.chars().count() > 255 {
-        return Err(Error::bad_request("Invalid input received: quota_class_name has 256 characters, more than 255."));
+        return Err(Error::bad_request(
+            "Invalid input received: quota_class_name has 256 characters, more than 255.",
+        ));
     }
     c.db.write(|tx| {
         for resource in RESOURCES {

@@ -61,14 +61,25 @@ impl Plan {
     fn read(c: &Compute, call: &Call) -> Result<Plan> {
         let body = &call.body["server"];
         let name = body["name"].as_str().unwrap_or_default().trim().to_owned();
-        let description = if call.at_least(19) { text(&body["description"]) } else { Some(name.clone()) };
+        let description = if call.at_least(19) {
+            text(&body["description"])
+        } else {
+            Some(name.clone())
+        };
         let min_count = json_int(&body["min_count"]).unwrap_or(1);
         let max_count = json_int(&body["max_count"]).unwrap_or(min_count);
         if min_count > max_count {
             return Err(Error::bad_request("min_count must be <= max_count"));
         }
-        let hints = [&call.body["os:scheduler_hints"], &call.body["OS-SCH-HNT:scheduler_hints"]];
-        let hints = hints.into_iter().find(|h| h.is_object()).cloned().unwrap_or_else(|| json!({}));
+        let hints = [
+            &call.body["os:scheduler_hints"],
+            &call.body["OS-SCH-HNT:scheduler_hints"],
+        ];
+        let hints = hints
+            .into_iter()
+            .find(|h| h.is_object())
+            .cloned()
+            .unwrap_or_else(|| json!({}));
         c.allow_own(call, "os_compute_api:servers:create")?;
         let trusted_certs = body["trusted_image_certificates"].as_array().filter(|c| !c.is_empty());
         if trusted_certs.is_some() {
@@ -96,17 +107,25 @@ impl Plan {
         if body["networks"] == "auto"
             && let Some(network_id) = c.auto_allocate(call)?
         {
-            nics = Some(vec![RequestedNic { network_id: Some(network_id), ..RequestedNic::default() }]);
+            nics = Some(vec![RequestedNic {
+                network_id: Some(network_id),
+                ..RequestedNic::default()
+            }]);
         }
         if nics.as_ref().is_some_and(|n| !n.is_empty()) {
             c.allow_own(call, "os_compute_api:servers:create:attach_network")?;
         }
-        let hostname = if call.at_least(90) { text(&body["hostname"]) } else { None };
+        let hostname = if call.at_least(90) {
+            text(&body["hostname"])
+        } else {
+            None
+        };
         if max_count > 1 {
             let nics = nics.iter().flatten();
-            let reason = nics.clone().any(|n| n.network_id.is_some() && n.fixed_ip.is_some()).then_some(
-                "max_count cannot be greater than 1 if an fixed_ip is specified.",
-            );
+            let reason = nics
+                .clone()
+                .any(|n| n.network_id.is_some() && n.fixed_ip.is_some())
+                .then_some("max_count cannot be greater than 1 if an fixed_ip is specified.");
             let reason = reason.or(nics.clone().any(|n| n.port_id.is_some()).then_some(
                 "Unable to launch multiple instances with a single configured port ID. Please launch your instance one by one with different ports.",
             ));
@@ -114,7 +133,9 @@ impl Plan {
                 return Err(Error::bad_request(format!("Failed to launch instances: {reason}")));
             }
             if hostname.is_some() {
-                return Err(Error::bad_request("Unable to allocate a single hostname to multiple instances"));
+                return Err(Error::bad_request(
+                    "Unable to allocate a single hostname to multiple instances",
+                ));
             }
         }
         let user_data = text(&body["user_data"]);
@@ -122,13 +143,23 @@ impl Plan {
             return Err(Error::bad_request("User data needs to be valid base 64."));
         }
         let mut security_groups: Vec<String> = Vec::new();
-        for group in body["security_groups"].as_array().into_iter().flatten().filter_map(|g| text(&g["name"])) {
+        for group in body["security_groups"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|g| text(&g["name"]))
+        {
             if !security_groups.contains(&group) {
                 security_groups.push(group);
             }
         }
         let files = body["personality"].as_array().into_iter().flatten();
-        let files = files.map(|f| (text(&f["path"]).unwrap_or_default(), text(&f["contents"]).unwrap_or_default()));
+        let files = files.map(|f| {
+            (
+                text(&f["path"]).unwrap_or_default(),
+                text(&f["contents"]).unwrap_or_default(),
+            )
+        });
         Ok(Plan {
             description,
             hostname,
@@ -178,7 +209,9 @@ fn parse_zone(text: Option<&str>) -> Result<(Option<String>, Option<String>, Opt
         [zone] => Ok((some(zone), None, None)),
         [zone, host] => Ok((some(zone), some(host), None)),
         [zone, host, node] => Ok((some(zone), some(host), some(node))),
-        _ => Err(Error::bad_request("Invalid input received: Unable to parse availability_zone")),
+        _ => Err(Error::bad_request(
+            "Invalid input received: Unable to parse availability_zone",
+        )),
     }
 }
 
@@ -191,22 +224,32 @@ fn requested_nics(networks: &Value) -> Result<Option<Vec<RequestedNic>>> {
     };
     let mut nics: Vec<RequestedNic> = Vec::new();
     for one in list {
-        let mut nic = RequestedNic { port_id: text(&one["port"]), fixed_ip: text(&one["fixed_ip"]), tag: text(&one["tag"]), network_id: None };
+        let mut nic = RequestedNic {
+            port_id: text(&one["port"]),
+            fixed_ip: text(&one["fixed_ip"]),
+            tag: text(&one["tag"]),
+            network_id: None,
+        };
         match &nic.port_id {
             Some(port) => {
                 if nics.iter().any(|n| n.port_id.as_ref() == Some(port)) {
-                    let text = format!("Port ID '{port}' was specified twice: you cannot attach a port multiple times.");
+                    let text =
+                        format!("Port ID '{port}' was specified twice: you cannot attach a port multiple times.");
                     return Err(Error::bad_request(text));
                 }
                 if let Some(address) = &nic.fixed_ip {
-                    let text = format!("Specified Fixed IP '{address}' cannot be used with port '{port}': the two cannot be specified together.");
+                    let text = format!(
+                        "Specified Fixed IP '{address}' cannot be used with port '{port}': the two cannot be specified together."
+                    );
                     return Err(Error::bad_request(text));
                 }
             }
             None => match text(&one["uuid"]) {
                 None => return Err(Error::bad_request("Bad network format: missing 'uuid'")),
                 Some(id) if !api::schema::is_uuid_like(&id) => {
-                    return Err(Error::bad_request(format!("Bad networks format: network uuid is not in proper format ({id})")));
+                    return Err(Error::bad_request(format!(
+                        "Bad networks format: network uuid is not in proper format ({id})"
+                    )));
                 }
                 Some(id) => nic.network_id = Some(id),
             },
@@ -219,13 +262,25 @@ fn requested_nics(networks: &Value) -> Result<Option<Vec<RequestedNic>>> {
 /// Checks block device mappings. Those that only say again what image and flavor say are let pass; volumes are answered as where
 /// there are none. Whether there was a mapping at all.
 fn block_devices(c: &Compute, call: &Call, body: &Value) -> Result<bool> {
-    let list = |key: &str| body[key].as_array().filter(|l| !l.is_empty()).cloned().unwrap_or_default();
+    let list = |key: &str| {
+        body[key]
+            .as_array()
+            .filter(|l| !l.is_empty())
+            .cloned()
+            .unwrap_or_default()
+    };
     let (old, new) = (list("block_device_mapping"), list("block_device_mapping_v2"));
     if !old.is_empty() && !new.is_empty() {
-        return Err(Error::bad_request("Using different block_device_mapping syntaxes is not allowed in the same request."));
+        return Err(Error::bad_request(
+            "Using different block_device_mapping syntaxes is not allowed in the same request.",
+        ));
     }
     let image_given = body["imageRef"].as_str().is_some_and(|i| !i.is_empty());
-    let invalid = |details: &str| Err(Error::bad_request(format!("Block Device Mapping is Invalid: {details}")));
+    let invalid = |details: &str| {
+        Err(Error::bad_request(format!(
+            "Block Device Mapping is Invalid: {details}"
+        )))
+    };
     for device in new.iter().filter(|d| d["no_device"] != true) {
         let field = |key: &str| device[key].as_str().unwrap_or_default();
         let boot = json_int(&device["boot_index"]).unwrap_or(-1);
@@ -247,11 +302,19 @@ fn block_devices(c: &Compute, call: &Call, body: &Value) -> Result<bool> {
     }
     c.allow_own(call, "os_compute_api:servers:create:attach_volume")?;
     let volume = old.iter().find_map(|d| text(&d["volume_id"]));
-    let volume = volume.or_else(|| new.iter().find(|d| d["source_type"] == "volume").and_then(|d| text(&d["uuid"])));
+    let volume = volume.or_else(|| {
+        new.iter()
+            .find(|d| d["source_type"] == "volume")
+            .and_then(|d| text(&d["uuid"]))
+    });
     if let Some(id) = volume {
         return invalid(&format!("failed to get volume {id}."));
     }
-    if let Some(id) = new.iter().find(|d| d["source_type"] == "snapshot").and_then(|d| text(&d["uuid"])) {
+    if let Some(id) = new
+        .iter()
+        .find(|d| d["source_type"] == "snapshot")
+        .and_then(|d| text(&d["uuid"]))
+    {
         return invalid(&format!("failed to get snapshot {id}."));
     }
     if new.iter().any(|d| d["destination_type"] == "volume") {
@@ -273,7 +336,10 @@ fn create(c: &Compute, call: &Call) -> Result {
         first.ok_or_else(|| Error::internal("a request for servers made none"))
     })?;
     if json_bool(&call.body["server"]["return_reservation_id"]) == Some(true) {
-        return Ok(Response::json(StatusCode::ACCEPTED, &json!({"reservation_id": reservation})));
+        return Ok(Response::json(
+            StatusCode::ACCEPTED,
+            &json!({"reservation_id": reservation}),
+        ));
     }
     let groups = match &call.body["server"]["security_groups"] {
         Value::Array(groups) => json!(groups),
@@ -290,12 +356,19 @@ fn create(c: &Compute, call: &Call) -> Result {
 }
 
 fn build(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, reservation: &str) -> Result<Vec<(String, bool)>> {
-    let project = if call.context().is_admin() { None } else { Some(call.project()) };
+    let project = if call.context().is_admin() {
+        None
+    } else {
+        Some(call.project())
+    };
     let flavor = flavors::find(tx, &plan.flavor, project)?
         .ok_or_else(|| Error::bad_request(format!("Flavor {} could not be found.", plan.flavor)))?;
     let image = match &plan.image {
         Some(id) => Some(
-            c.neighbours.images.find(tx, call.context(), id)?.ok_or_else(|| Error::bad_request("Can not find requested image"))?,
+            c.neighbours
+                .images
+                .find(tx, call.context(), id)?
+                .ok_or_else(|| Error::bad_request("Can not find requested image"))?,
         ),
         None => None,
     };
@@ -312,7 +385,10 @@ fn build(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, reservation: &s
         None => None,
     };
     if let Some(nics) = &plan.nics {
-        c.neighbours.ports.check(tx, call.context(), call.project(), nics, &plan.security_groups).map_err(network_error)?;
+        c.neighbours
+            .ports
+            .check(tx, call.context(), call.project(), nics, &plan.security_groups)
+            .map_err(network_error)?;
     }
     if let Some(image) = &image {
         check_image(c, call, image, &flavor)?;
@@ -326,8 +402,20 @@ fn build(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, reservation: &s
     let count = c.count_in_quota(tx, call, &flavor, plan.min_count, plan.max_count)?;
     let mut made = Vec::new();
     for index in 0..count {
-        let server = c.draft(tx, call, plan, &flavor, image.as_ref(), key_pair.as_ref(), (index, count), reservation)?;
-        let server = Server { auto_disk_config, ..server };
+        let server = c.draft(
+            tx,
+            call,
+            plan,
+            &flavor,
+            image.as_ref(),
+            key_pair.as_ref(),
+            (index, count),
+            reservation,
+        )?;
+        let server = Server {
+            auto_disk_config,
+            ..server
+        };
         if let Some(group) = &group {
             join_group(tx, group, &server.id, &limits)?;
         }
@@ -340,7 +428,9 @@ fn build(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, reservation: &s
 /// The zones that have an enabled host.
 fn available_zones(c: &Compute, tx: &mut Tx<'_>) -> Result<Vec<String>> {
     let zones = aggregates::zones(tx)?;
-    let services = hosts::services(tx)?.into_iter().filter(|s| s.binary == hosts::NODE_SERVICE && !s.disabled);
+    let services = hosts::services(tx)?
+        .into_iter()
+        .filter(|s| s.binary == hosts::NODE_SERVICE && !s.disabled);
     let zone = |host: &str| zones.get(host).unwrap_or(&c.config.default_availability_zone).clone();
     Ok(services.map(|s| zone(&s.host)).collect())
 }
@@ -352,7 +442,11 @@ pub(super) fn check_image(c: &Compute, call: &Call, image: &ImageFacts, flavor: 
     if image.status != "active" {
         return bad(format!("Image {} is not active.", image.id));
     }
-    if let Some(option) = image.properties.get("img_config_drive").filter(|o| !["optional", "mandatory"].contains(&o.as_str())) {
+    if let Some(option) = image
+        .properties
+        .get("img_config_drive")
+        .filter(|o| !["optional", "mandatory"].contains(&o.as_str()))
+    {
         return bad(format!("Image's config drive option '{option}' is invalid"));
     }
     if (flavor.memory_mb as u64) < image.min_ram {
@@ -362,7 +456,9 @@ pub(super) fn check_image(c: &Compute, call: &Call, image: &ImageFacts, flavor: 
     if disk == 0 {
         let zero = c.permits(call, "os_compute_api:servers:create:zero_disk_flavor", call.project());
         if !zero {
-            return Err(Error::forbidden("Only volume-backed servers are allowed for flavors with zero disk."));
+            return Err(Error::forbidden(
+                "Only volume-backed servers are allowed for flavors with zero disk.",
+            ));
         }
         return Ok(());
     }
@@ -378,7 +474,11 @@ pub(super) fn check_image(c: &Compute, call: &Call, image: &ImageFacts, flavor: 
             "Flavor's disk is smaller than the minimum size specified in image metadata. Flavor disk is {disk} bytes, minimum size is {least} bytes."
         ));
     }
-    if let Some(arch) = image.properties.get("hw_architecture").filter(|a| !known_architecture(a)) {
+    if let Some(arch) = image
+        .properties
+        .get("hw_architecture")
+        .filter(|a| !known_architecture(a))
+    {
         return bad(format!("Architecture name '{arch}' is not recognised"));
     }
     Ok(())
@@ -386,10 +486,47 @@ pub(super) fn check_image(c: &Compute, call: &Call, image: &ImageFacts, flavor: 
 
 fn known_architecture(name: &str) -> bool {
     const KNOWN: &[&str] = &[
-        "alpha", "armv6", "armv7l", "armv7b", "aarch64", "arm64", "cris", "i686", "i386", "i486", "i586", "x86", "ia64", "lm32",
-        "m68k", "microblaze", "microblazeel", "mips", "mipsel", "mips64", "mips64el", "openrisc", "parisc", "parisc64", "ppc",
-        "ppcle", "ppc64", "ppc64le", "ppcemb", "s390", "s390x", "sh4", "sh4eb", "sparc", "sparc64", "unicore32", "x86_64",
-        "amd64", "x64", "xtensa", "xtensaeb",
+        "alpha",
+        "armv6",
+        "armv7l",
+        "armv7b",
+        "aarch64",
+        "arm64",
+        "cris",
+        "i686",
+        "i386",
+        "i486",
+        "i586",
+        "x86",
+        "ia64",
+        "lm32",
+        "m68k",
+        "microblaze",
+        "microblazeel",
+        "mips",
+        "mipsel",
+        "mips64",
+        "mips64el",
+        "openrisc",
+        "parisc",
+        "parisc64",
+        "ppc",
+        "ppcle",
+        "ppc64",
+        "ppc64le",
+        "ppcemb",
+        "s390",
+        "s390x",
+        "sh4",
+        "sh4eb",
+        "sparc",
+        "sparc64",
+        "unicore32",
+        "x86_64",
+        "amd64",
+        "x64",
+        "xtensa",
+        "xtensaeb",
     ];
     KNOWN.contains(&name.to_lowercase().as_str())
 }
@@ -411,7 +548,9 @@ pub(super) fn disk_config(wanted: Option<bool>, image: Option<&ImageFacts>) -> R
 pub(super) fn check_metadata(metadata: &Map<String, Value>, limits: &HashMap<String, i64>) -> Result<()> {
     let allowed = limits["metadata_items"];
     if allowed >= 0 && metadata.len() as i64 > allowed {
-        return Err(Error::forbidden(format!("Maximum number of metadata items exceeds {allowed}")));
+        return Err(Error::forbidden(format!(
+            "Maximum number of metadata items exceeds {allowed}"
+        )));
     }
     Ok(())
 }
@@ -424,18 +563,24 @@ fn check_files(_tx: &mut Tx<'_>, plan: &Plan, limits: &HashMap<String, i64>) -> 
     for (path, contents) in &plan.personality {
         if over("injected_file_path_bytes", path.len()) {
             let allowed = limits["injected_file_path_bytes"];
-            return Err(Error::forbidden(format!("Personality file path exceeds maximum {allowed}")));
+            return Err(Error::forbidden(format!(
+                "Personality file path exceeds maximum {allowed}"
+            )));
         }
         if over("injected_file_content_bytes", contents.len()) {
             let allowed = limits["injected_file_content_bytes"];
-            return Err(Error::forbidden(format!("Personality file content exceeds maximum {allowed}")));
+            return Err(Error::forbidden(format!(
+                "Personality file content exceeds maximum {allowed}"
+            )));
         }
     }
     Ok(())
 }
 
 fn requested_group(tx: &mut Tx<'_>, call: &Call, plan: &Plan) -> Result<Option<String>> {
-    let Some(id) = plan.hints["group"].as_str() else { return Ok(None) };
+    let Some(id) = plan.hints["group"].as_str() else {
+        return Ok(None);
+    };
     let group = groups::find(tx, id)?.filter(|g| call.context().is_admin() || g.project_id == call.project());
     match group {
         Some(group) => Ok(Some(group.id)),
@@ -445,7 +590,9 @@ fn requested_group(tx: &mut Tx<'_>, call: &Call, plan: &Plan) -> Result<Option<S
 
 fn join_group(tx: &mut Tx<'_>, group: &str, server: &str, limits: &HashMap<String, i64>) -> Result<()> {
     let limit = limits["server_group_members"];
-    let members = groups::members(tx, None, Some(group))?.remove(group).unwrap_or_default();
+    let members = groups::members(tx, None, Some(group))?
+        .remove(group)
+        .unwrap_or_default();
     if limit >= 0 && members.len() as i64 >= limit {
         return Err(Error::forbidden("Quota exceeded, too many servers in group"));
     }
@@ -460,7 +607,9 @@ fn check_destination(tx: &mut Tx<'_>, plan: &Plan) -> Result<()> {
     }
     let nodes = hosts::nodes(tx)?;
     if let Some(host) = &plan.requested_host
-        && !nodes.iter().any(|n| n.host == *host && plan.requested_node.as_ref().is_none_or(|w| *w == n.hypervisor_hostname))
+        && !nodes
+            .iter()
+            .any(|n| n.host == *host && plan.requested_node.as_ref().is_none_or(|w| *w == n.hypervisor_hostname))
     {
         return missing(host);
     }
@@ -474,12 +623,17 @@ fn check_destination(tx: &mut Tx<'_>, plan: &Plan) -> Result<()> {
 
 impl Compute {
     /// How many of `min..=max` servers the quota lets through, counted in this transaction.
-    pub(super) fn count_in_quota(&self, tx: &mut Tx<'_>, call: &Call, flavor: &Flavor, min: i64, max: i64) -> Result<i64> {
-        let project = quotas::limits(tx, &self.config.quotas, call.project(), None)?;
-        let user = quotas::limits(tx, &self.config.quotas, call.project(), Some(call.user()))?;
-        let whole = quotas::usage(tx, call.project(), None)?;
-        let mut checks = vec![(project.clone(), whole)];
-        if user != project {
+    pub(super) fn count_in_quota(
+        &self,
+        tx: &mut Tx<'_>,
+        call: &Call,
+        flavor: &Flavor,
+        min: i64,
+        max: i64,
+    ) -> Result<i64> {
+        let (project, user) = quotas::limits_of_both(tx, &self.config.quotas, call.project(), call.user())?;
+        let mut checks = vec![(project, quotas::usage(tx, call.project(), None)?)];
+        if let Some(user) = user {
             checks.push((user, quotas::usage(tx, call.project(), Some(call.user()))?));
         }
         let per_server = [("cores", flavor.vcpus), ("instances", 1), ("ram", flavor.memory_mb)];
@@ -488,7 +642,11 @@ impl Compute {
                 let exceeds = |(name, each): &(&'static str, i64)| {
                     limits[*name] >= 0 && usage.of(name) + each * count > limits[*name] && each * count > 0
                 };
-                per_server.iter().filter(|p| exceeds(p)).map(|(name, _)| *name).collect()
+                per_server
+                    .iter()
+                    .filter(|p| exceeds(p))
+                    .map(|(name, _)| *name)
+                    .collect()
             };
             let fits = (min..=max).rev().find(|count| over(*count).is_empty());
             match fits {
@@ -496,11 +654,14 @@ impl Compute {
                 Some(count) => return self.count_in_quota(tx, call, flavor, min, count),
                 None => {
                     let overs = over(max);
-                    let list = |f: &dyn Fn(&str) -> String| overs.iter().map(|name| f(name)).collect::<Vec<_>>().join(", ");
+                    let list =
+                        |f: &dyn Fn(&str) -> String| overs.iter().map(|name| f(name)).collect::<Vec<_>>().join(", ");
                     let requested = list(&|name| match name {
                         "instances" if min == max => min.to_string(),
                         "instances" => format!("{min}-{max}"),
-                        name => (per_server.iter().find(|(n, _)| *n == name).map_or(0, |(_, each)| *each) * max).to_string(),
+                        name => {
+                            (per_server.iter().find(|(n, _)| *n == name).map_or(0, |(_, each)| *each) * max).to_string()
+                        }
                     });
                     let names = overs.join(", ");
                     return Err(Error::forbidden(format!(
@@ -528,11 +689,18 @@ impl Compute {
     ) -> Result<Server> {
         let id = uuid::Uuid::new_v4().to_string();
         let now = database::now();
-        let suffix = if count > 1 { format!("-{}", index + 1) } else { String::new() };
-        let hostname = plan.hostname.clone().unwrap_or_else(|| match sanitize_hostname(&plan.name) {
-            name if name.is_empty() => format!("Server-{id}"),
-            name => format!("{name}{suffix}"),
-        });
+        let suffix = if count > 1 {
+            format!("-{}", index + 1)
+        } else {
+            String::new()
+        };
+        let hostname = plan
+            .hostname
+            .clone()
+            .unwrap_or_else(|| match sanitize_hostname(&plan.name) {
+                name if name.is_empty() => format!("Server-{id}"),
+                name => format!("{name}{suffix}"),
+            });
         let property = |name: &str| image.and_then(|i| i.properties.get(name)).cloned().unwrap_or_default();
         Ok(Server {
             number: servers::next_number(tx, &id)?,
@@ -562,7 +730,11 @@ impl Compute {
             key_name: plan.key_name.clone(),
             key_pair: key.map(|k| json!({"name": k.name, "type": k.kind, "public_key": k.public_key})),
             user_data: plan.user_data.clone(),
-            config_drive: if plan.config_drive { "True".into() } else { String::new() },
+            config_drive: if plan.config_drive {
+                "True".into()
+            } else {
+                String::new()
+            },
             access_ip_v4: plan.access_ip_v4.clone(),
             access_ip_v6: plan.access_ip_v6.clone(),
             auto_disk_config: false,
@@ -572,7 +744,11 @@ impl Compute {
             locked_reason: None,
             trusted_certs: plan.trusted_certs.clone(),
             scheduler_hints: plan.hints.clone(),
-            personality: plan.personality.iter().map(|(path, contents)| json!({"path": path, "contents": contents})).collect(),
+            personality: plan
+                .personality
+                .iter()
+                .map(|(path, contents)| json!({"path": path, "contents": contents}))
+                .collect(),
             admin_password: Some(plan.password.clone()),
             posted_password: String::new(),
             created_at: now,
@@ -609,7 +785,14 @@ pub(super) fn image_facts(image: &ImageFacts) -> Value {
 }
 
 /// Finds a host, takes the ports and writes the server down; a server that finds none is written down in ERROR, as upstream's.
-fn place(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, mut server: Server, group: Option<&str>) -> Result<Server> {
+fn place(
+    c: &Compute,
+    tx: &mut Tx<'_>,
+    call: &Call,
+    plan: &Plan,
+    mut server: Server,
+    group: Option<&str>,
+) -> Result<Server> {
     let now = database::now();
     let wish = Wish {
         server_id: server.id.clone(),
@@ -646,7 +829,10 @@ fn place(c: &Compute, tx: &mut Tx<'_>, call: &Call, plan: &Plan, mut server: Ser
     if let (Some(nics), None) = (&plan.nics, &failure) {
         let reference = c.server_ref(&server);
         let attached = tx.savepoint(|tx| {
-            let attached = c.neighbours.ports.attach(tx, call.context(), &reference, nics, &plan.security_groups)?;
+            let attached = c
+                .neighbours
+                .ports
+                .attach(tx, call.context(), &reference, nics, &plan.security_groups)?;
             for nic in &attached {
                 servers::add_port(tx, &server.id, &nic.port_id, nic.tag.as_deref(), nic.created_by_compute)?;
             }
@@ -689,5 +875,9 @@ pub(super) fn network_error(error: Error) -> Error {
         (_, status) if status.is_server_error() => return error,
         _ => StatusCode::BAD_REQUEST,
     };
-    Error { status, kind: "".into(), ..error }
+    Error {
+        status,
+        kind: "".into(),
+        ..error
+    }
 }

@@ -52,10 +52,14 @@ fn list(c: &Compute, call: &Call) -> Result {
         c.allow_own(call, "os_compute_api:os-server-groups:index:all_projects")?;
     }
     let project = if everything { None } else { Some(call.project()) };
-    let (all, members) = c.db.read(|tx| Ok::<_, Error>((groups::list(tx, project)?, groups::members(tx, project, None)?)))?;
+    let (all, members) =
+        c.db.read(|tx| Ok::<_, Error>((groups::list(tx, project)?, groups::members(tx, project, None)?)))?;
     let page = call.limited(all)?;
     let empty = Vec::new();
-    let views: Vec<Value> = page.iter().map(|g| view(call, g, members.get(&g.id).unwrap_or(&empty))).collect();
+    let views: Vec<Value> = page
+        .iter()
+        .map(|g| view(call, g, members.get(&g.id).unwrap_or(&empty)))
+        .collect();
     ok(json!({"server_groups": views}))
 }
 
@@ -74,7 +78,10 @@ fn create(c: &Compute, call: &Call) -> Result {
     c.allow_own(call, "os_compute_api:os-server-groups:create")?;
     let wanted = &call.body["server_group"];
     let (policy, rules) = if call.at_least(64) {
-        (wanted["policy"].as_str(), wanted.get("rules").cloned().unwrap_or_else(|| json!({})))
+        (
+            wanted["policy"].as_str(),
+            wanted.get("rules").cloned().unwrap_or_else(|| json!({})),
+        )
     } else {
         (wanted["policies"][0].as_str(), json!({}))
     };
@@ -84,7 +91,12 @@ fn create(c: &Compute, call: &Call) -> Result {
     }
     // Rules are kept as numbers, however they were written.
     let rules = rules.as_object().into_iter().flatten();
-    let rules = rules.map(|(k, v)| (k.clone(), crate::model::encoding::json_int(v).map_or(v.clone(), Value::from)));
+    let rules = rules.map(|(k, v)| {
+        (
+            k.clone(),
+            crate::model::encoding::json_int(v).map_or(v.clone(), Value::from),
+        )
+    });
     let group = Group {
         id: uuid::Uuid::new_v4().to_string(),
         name: wanted["name"].as_str().unwrap_or_default().to_owned(),

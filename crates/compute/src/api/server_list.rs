@@ -12,26 +12,73 @@ use crate::model::state;
 use crate::store::servers::{List, column};
 
 pub(super) fn add(table: &mut Table) {
-    table.get("/servers", |c, call| list(c, call, false)).get("/servers/detail", |c, call| list(c, call, true));
+    table
+        .get("/servers", |c, call| list(c, call, false))
+        .get("/servers/detail", |c, call| list(c, call, true));
 }
 
 /// Filters that name other tables, which upstream refuses.
-const JOINED: &[&str] =
-    &["block_device_mapping", "services", "metadata", "system_metadata", "info_cache", "security_groups", "pci_devices"];
+const JOINED: &[&str] = &[
+    "block_device_mapping",
+    "services",
+    "metadata",
+    "system_metadata",
+    "info_cache",
+    "security_groups",
+    "pci_devices",
+];
 /// Sort keys that are accepted for old clients and mean nothing.
 const IGNORED_SORT: &[&str] = &[
-    "architecture", "cell_name", "cleaned", "default_ephemeral_device", "default_swap_device", "deleted", "deleted_at",
-    "disable_terminate", "ephemeral_gb", "ephemeral_key_uuid", "id", "key_data", "launched_on", "memory_mb", "os_type",
-    "reservation_id", "root_gb", "shutdown_terminate", "user_data", "vcpus", "vm_mode",
+    "architecture",
+    "cell_name",
+    "cleaned",
+    "default_ephemeral_device",
+    "default_swap_device",
+    "deleted",
+    "deleted_at",
+    "disable_terminate",
+    "ephemeral_gb",
+    "ephemeral_key_uuid",
+    "id",
+    "key_data",
+    "launched_on",
+    "memory_mb",
+    "os_type",
+    "reservation_id",
+    "root_gb",
+    "shutdown_terminate",
+    "user_data",
+    "vcpus",
+    "vm_mode",
 ];
 const PAGING: &[&str] = &["sort_key", "sort_dir", "limit", "marker"];
 /// Compared exactly; other texts are regular expressions.
-const EXACT: &[&str] = &["project_id", "tenant_id", "user_id", "image_ref", "image", "vm_state", "uuid", "host", "task_state", "node"];
+const EXACT: &[&str] = &[
+    "project_id",
+    "tenant_id",
+    "user_id",
+    "image_ref",
+    "image",
+    "vm_state",
+    "uuid",
+    "host",
+    "task_state",
+    "node",
+];
 const NUMBERS: &[&str] = &["launch_index", "power_state", "progress"];
 
 /// The filters of a caller that may not use all of them.
 fn open_filters(call: &Call) -> Vec<&'static str> {
-    let mut open = vec!["reservation_id", "name", "status", "image", "flavor", "ip", "changes-since", "all_tenants"];
+    let mut open = vec![
+        "reservation_id",
+        "name",
+        "status",
+        "image",
+        "flavor",
+        "ip",
+        "changes-since",
+        "all_tenants",
+    ];
     let later: &[(u16, &[&'static str])] = &[
         (5, &["ip6"]),
         (26, &["tags", "tags-any", "not-tags", "not-tags-any"]),
@@ -40,8 +87,17 @@ fn open_filters(call: &Call) -> Vec<&'static str> {
         (
             83,
             &[
-                "availability_zone", "config_drive", "key_name", "created_at", "launched_at", "terminated_at", "power_state",
-                "task_state", "vm_state", "progress", "user_id",
+                "availability_zone",
+                "config_drive",
+                "key_name",
+                "created_at",
+                "launched_at",
+                "terminated_at",
+                "power_state",
+                "task_state",
+                "vm_state",
+                "progress",
+                "user_id",
             ],
         ),
         (90, &["hostname"]),
@@ -57,7 +113,9 @@ fn open_filters(call: &Call) -> Vec<&'static str> {
 fn list(c: &Compute, call: &Call, detailed: bool) -> Result {
     let kind = if detailed { "detail" } else { "index" };
     c.allow_own(call, &format!("os_compute_api:servers:{kind}"))?;
-    let Some(mut wanted) = Wanted::read(c, call, kind)? else { return ok(json!({"servers": []})) };
+    let Some(mut wanted) = Wanted::read(c, call, kind)? else {
+        return ok(json!({"servers": []}));
+    };
     let (limit, marker) = call.paging()?;
     let sort = sort_keys(call)?;
     let no_marker = || Error::bad_request(format!("marker [{}] not found", marker.unwrap_or_default()));
@@ -65,7 +123,10 @@ fn list(c: &Compute, call: &Call, detailed: bool) -> Result {
     let (views, last) = c.db.read(|tx| {
         if let Some((version, pattern)) = wanted.address.take() {
             let project = wanted.project.as_deref();
-            let ids = c.neighbours.ports.servers_with_address(tx, project, version, &pattern)?;
+            let ids = c
+                .neighbours
+                .ports
+                .servers_with_address(tx, project, version, &pattern)?;
             wanted.list.one_of("s.id", &crate::store::texts(&ids));
         }
         if let Some(marker) = marker {
@@ -75,14 +136,18 @@ fn list(c: &Compute, call: &Call, detailed: bool) -> Result {
         let page = wanted.list.page(tx, &sort, limit, marker)?.ok_or_else(no_marker)?;
         let last = page.last().map(|s| s.id.clone());
         if !detailed {
-            let views = page.iter().map(|s| json!({"id": s.id, "name": s.name, "links": call.links("servers", &s.id)}));
+            let views = page
+                .iter()
+                .map(|s| json!({"id": s.id, "name": s.name, "links": call.links("servers", &s.id)}));
             return Ok((views.collect::<Vec<Value>>(), last));
         }
         let shown = c.shown(call, call.project());
         let mut around = c.surroundings(tx, &page, shown.host_status != HostStatusShown::No)?;
         let views = page.iter().map(|s| {
             let around = around.remove(&s.id).unwrap_or_default();
-            view(s, &around, &shown, &|c, id| call.links(c, id), &|c, id| call.bookmark(c, id))
+            view(s, &around, &shown, &|c, id| call.links(c, id), &|c, id| {
+                call.bookmark(c, id)
+            })
         });
         Ok::<_, Error>((views.collect(), last))
     })?;
@@ -108,7 +173,11 @@ impl Wanted {
         let open = open_filters(call);
         let mut filters: Vec<(&str, &str)> = Vec::new();
         for (name, _) in &call.query {
-            let known = if all_filters { !PAGING.contains(&name.as_str()) } else { open.contains(&name.as_str()) };
+            let known = if all_filters {
+                !PAGING.contains(&name.as_str())
+            } else {
+                open.contains(&name.as_str())
+            };
             if known && !filters.iter().any(|(n, _)| n == name) {
                 filters.push((name, call.query(name).unwrap_or_default()));
             }
@@ -116,7 +185,11 @@ impl Wanted {
         if let Some((name, _)) = filters.iter().find(|(n, _)| JOINED.contains(n) || n.starts_with('_')) {
             return Err(Error::bad_request(format!("Invalid filter field: {name}.")));
         }
-        let mut wanted = Wanted { list: List::new(), project: None, address: None };
+        let mut wanted = Wanted {
+            list: List::new(),
+            project: None,
+            address: None,
+        };
         let has = |name: &str| filters.iter().any(|(n, _)| *n == name);
         let value = |name: &str| filters.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
         let mut only_deleted = false;
@@ -124,7 +197,11 @@ impl Wanted {
             let statuses: Vec<&str> = call.query_all("status").collect();
             let (vm_states, task_states) = state::states_of(&statuses);
             if vm_states.is_empty() {
-                return if call.at_least(38) { Err(Error::bad_request("Invalid status value")) } else { Ok(None) };
+                return if call.at_least(38) {
+                    Err(Error::bad_request("Invalid status value"))
+                } else {
+                    Ok(None)
+                };
             }
             if vm_states == [state::DELETED] {
                 if !call.context().is_admin() {
@@ -143,7 +220,9 @@ impl Wanted {
         if let (Some(since), Some(before)) = (since, before)
             && before < since
         {
-            return Err(Error::bad_request("The value of changes-since must be less than or equal to changes-before."));
+            return Err(Error::bad_request(
+                "The value of changes-since must be less than or equal to changes-before.",
+            ));
         }
         let deleted = match value("deleted") {
             _ if only_deleted => Some(true),
@@ -165,7 +244,8 @@ impl Wanted {
         let all_projects = match value("all_tenants") {
             None => false,
             Some("") => true,
-            Some(text) => parse_bool(text).ok_or_else(|| Error::bad_request(format!("Invalid input received: {}", not_a_bool(text))))?,
+            Some(text) => parse_bool(text)
+                .ok_or_else(|| Error::bad_request(format!("Invalid input received: {}", not_a_bool(text))))?,
         };
         if all_projects {
             c.allow_own(call, &format!("os_compute_api:servers:{kind}:get_all_tenants"))?;
@@ -177,11 +257,24 @@ impl Wanted {
             wanted.list.filter("s.project_id = ?", &params![project]);
         }
         if let Some(text) = value("locked") {
-            let locked = parse_bool(text).ok_or_else(|| Error::bad_request(format!("Invalid input received: {}", not_a_bool(text))))?;
-            wanted.list.filter(if locked { "s.locked_by IS NOT NULL" } else { "s.locked_by IS NULL" }, &[]);
+            let locked = parse_bool(text)
+                .ok_or_else(|| Error::bad_request(format!("Invalid input received: {}", not_a_bool(text))))?;
+            wanted.list.filter(
+                if locked {
+                    "s.locked_by IS NOT NULL"
+                } else {
+                    "s.locked_by IS NULL"
+                },
+                &[],
+            );
         }
         if call.at_least(26) {
-            for (name, any, not) in [("tags", false, false), ("tags-any", true, false), ("not-tags", false, true), ("not-tags-any", true, true)] {
+            for (name, any, not) in [
+                ("tags", false, false),
+                ("tags-any", true, false),
+                ("not-tags", false, true),
+                ("not-tags-any", true, true),
+            ] {
                 if let Some(text) = value(name) {
                     wanted.list.tags(&text.split(',').collect::<Vec<_>>(), any, not);
                 }
@@ -214,9 +307,18 @@ impl Wanted {
             _ if EXACT.contains(&name) => self.list.filter(&format!("{column} = ?"), &params![text]),
             "config_drive" => {
                 let wanted = parse_bool(text).unwrap_or(!text.is_empty());
-                self.list.filter(if wanted { "s.config_drive <> ''" } else { "s.config_drive = ''" }, &[])
+                self.list.filter(
+                    if wanted {
+                        "s.config_drive <> ''"
+                    } else {
+                        "s.config_drive = ''"
+                    },
+                    &[],
+                )
             }
-            "auto_disk_config" => self.list.filter(&format!("{column} = ?"), &params![parse_bool(text).unwrap_or(false)]),
+            "auto_disk_config" => self
+                .list
+                .filter(&format!("{column} = ?"), &params![parse_bool(text).unwrap_or(false)]),
             _ if NUMBERS.contains(&name) => match text.parse::<i64>() {
                 Ok(number) => self.list.filter(&format!("{column} = ?"), &params![number]),
                 Err(_) => self.list.filter("1 = 0", &[]),
@@ -225,7 +327,10 @@ impl Wanted {
                 // Whole seconds, as clients see them.
                 Some(at) => {
                     let from = at - at.rem_euclid(1_000_000);
-                    self.list.filter(&format!("{column} >= ? AND {column} < ?"), &params![from, from + 1_000_000])
+                    self.list.filter(
+                        &format!("{column} >= ? AND {column} < ?"),
+                        &params![from, from + 1_000_000],
+                    )
                 }
                 None => self.list.filter("1 = 0", &[]),
             },
@@ -237,14 +342,22 @@ impl Wanted {
 
 fn time(text: Option<&str>, name: &str) -> Result<Option<i64>> {
     let Some(text) = text else { return Ok(None) };
-    api::time::parse(text).map(Some).ok_or_else(|| Error::bad_request(format!("Invalid filter field: {name}.")))
+    api::time::parse(text)
+        .map(Some)
+        .ok_or_else(|| Error::bad_request(format!("Invalid filter field: {name}.")))
 }
 
 /// `sort_key` and `sort_dir`, which pair up; without any, the newest come first.
 fn sort_keys(call: &Call) -> Result<Vec<(&'static str, Direction)>> {
     let directions: Vec<Direction> = call
         .query_all("sort_dir")
-        .map(|d| if d.trim() == "asc" { Direction::Ascending } else { Direction::Descending })
+        .map(|d| {
+            if d.trim() == "asc" {
+                Direction::Ascending
+            } else {
+                Direction::Descending
+            }
+        })
         .collect();
     let first = directions.first().copied().unwrap_or(Direction::Descending);
     let mut out = Vec::new();
@@ -253,7 +366,9 @@ fn sort_keys(call: &Call) -> Result<Vec<(&'static str, Direction)>> {
             continue;
         }
         if matches!(key, "host" | "node") && !call.context().is_admin() {
-            return Err(Error::forbidden(format!("Only administrators can sort servers by {key}")));
+            return Err(Error::forbidden(format!(
+                "Only administrators can sort servers by {key}"
+            )));
         }
         if let Some(column) = column(key)
             && !out.iter().any(|(c, _)| *c == column)

@@ -16,26 +16,59 @@ const ACTION: &str = "/servers/{id}/action";
 pub(super) fn add(table: &mut Table) {
     let all = (1, NEWEST);
     table
-        .action(ACTION, "suspend", all, |c, call| cannot(c, call, "os-suspend-server:suspend", &Action::SUSPEND))
-        .action(ACTION, "resume", all, |c, call| cannot(c, call, "os-suspend-server:resume", &Action::RESUME))
-        .action(ACTION, "rescue", all, |c, call| cannot(c, call, "os-rescue", &Action::RESCUE))
-        .action(ACTION, "unrescue", all, |c, call| cannot(c, call, "os-unrescue", &Action::UNRESCUE))
-        .action(ACTION, "shelve", all, |c, call| cannot(c, call, "os-shelve:shelve", &Action::SHELVE))
-        .action(ACTION, "shelveOffload", all, |c, call| cannot(c, call, "os-shelve:shelve_offload", &Action::SHELVE_OFFLOAD))
-        .action(ACTION, "unshelve", all, |c, call| cannot(c, call, "os-shelve:unshelve", &Action::UNSHELVE))
-        .action(ACTION, "createImage", all, |c, call| cannot(c, call, "servers:create_image", &Action::SNAPSHOT))
-        .action(ACTION, "createBackup", all, |c, call| cannot(c, call, "os-create-backup", &Action::BACKUP))
+        .action(ACTION, "suspend", all, |c, call| {
+            cannot(c, call, "os-suspend-server:suspend", &Action::SUSPEND)
+        })
+        .action(ACTION, "resume", all, |c, call| {
+            cannot(c, call, "os-suspend-server:resume", &Action::RESUME)
+        })
+        .action(ACTION, "rescue", all, |c, call| {
+            cannot(c, call, "os-rescue", &Action::RESCUE)
+        })
+        .action(ACTION, "unrescue", all, |c, call| {
+            cannot(c, call, "os-unrescue", &Action::UNRESCUE)
+        })
+        .action(ACTION, "shelve", all, |c, call| {
+            cannot(c, call, "os-shelve:shelve", &Action::SHELVE)
+        })
+        .action(ACTION, "shelveOffload", all, |c, call| {
+            cannot(c, call, "os-shelve:shelve_offload", &Action::SHELVE_OFFLOAD)
+        })
+        .action(ACTION, "unshelve", all, |c, call| {
+            cannot(c, call, "os-shelve:unshelve", &Action::UNSHELVE)
+        })
+        .action(ACTION, "createImage", all, |c, call| {
+            cannot(c, call, "servers:create_image", &Action::SNAPSHOT)
+        })
+        .action(ACTION, "createBackup", all, |c, call| {
+            cannot(c, call, "os-create-backup", &Action::BACKUP)
+        })
         .action(ACTION, "migrate", all, |c, call| {
-            elsewhere(c, call, "os-migrate-server:migrate", &Action::MIGRATE, "No valid host found for cold migrate")
+            elsewhere(
+                c,
+                call,
+                "os-migrate-server:migrate",
+                &Action::MIGRATE,
+                "No valid host found for cold migrate",
+            )
         })
         .action(ACTION, "os-migrateLive", all, |c, call| {
-            elsewhere(c, call, "os-migrate-server:migrate_live", &Action::LIVE_MIGRATE, "There are not enough hosts available.")
+            elsewhere(
+                c,
+                call,
+                "os-migrate-server:migrate_live",
+                &Action::LIVE_MIGRATE,
+                "There are not enough hosts available.",
+            )
         })
         .action(ACTION, "evacuate", all, evacuate);
 }
 
 fn unsupported() -> Error {
-    Error::new(StatusCode::NOT_IMPLEMENTED, "The requested functionality is not supported.")
+    Error::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "The requested functionality is not supported.",
+    )
 }
 
 fn cannot(c: &Compute, call: &Call, rule: &str, action: &Action) -> Result {
@@ -53,7 +86,9 @@ fn elsewhere(c: &Compute, call: &Call, rule: &str, action: &Action, why: &str) -
         let server = c.server(tx, call, &format!("os_compute_api:{rule}"))?;
         c.open_for(call, &server, action)?;
         has_host(&server)?;
-        let others = hosts::nodes(tx)?.into_iter().filter(|n| Some(&n.host) != server.host.as_ref());
+        let others = hosts::nodes(tx)?
+            .into_iter()
+            .filter(|n| Some(&n.host) != server.host.as_ref());
         match others.count() {
             0 => Err(Error::bad_request(format!("No valid host was found. {why}"))),
             _ => Err(unsupported()),
@@ -73,7 +108,9 @@ fn evacuate(c: &Compute, call: &Call) -> Result {
         let host = server.host.clone().unwrap_or_default();
         let service = hosts::service(tx, &host, hosts::NODE_SERVICE)?;
         if service.is_some_and(|s| s.is_up(database::now(), c.config.service_down_seconds)) {
-            return Err(Error::bad_request(format!("Compute service of {host} is still in use.")));
+            return Err(Error::bad_request(format!(
+                "Compute service of {host} is still in use."
+            )));
         }
         Err(unsupported())
     })

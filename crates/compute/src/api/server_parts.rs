@@ -19,8 +19,12 @@ use crate::store::{quotas, servers};
 pub(super) fn add(table: &mut Table) {
     table
         .get("/servers/{server_id}/metadata", metadata_list)
-        .post("/servers/{server_id}/metadata", |c, call| metadata_change(c, call, false))
-        .put("/servers/{server_id}/metadata", |c, call| metadata_change(c, call, true))
+        .post("/servers/{server_id}/metadata", |c, call| {
+            metadata_change(c, call, false)
+        })
+        .put("/servers/{server_id}/metadata", |c, call| {
+            metadata_change(c, call, true)
+        })
         .get("/servers/{server_id}/metadata/{id}", metadata_show)
         .put("/servers/{server_id}/metadata/{id}", metadata_set)
         .delete("/servers/{server_id}/metadata/{id}", metadata_remove)
@@ -41,7 +45,9 @@ pub(super) fn add(table: &mut Table) {
 }
 
 fn metadata_of(tx: &mut Tx<'_>, server: &Server) -> Result<Map<String, Value>> {
-    Ok(servers::metadata(tx, std::slice::from_ref(&server.id))?.remove(&server.id).unwrap_or_default())
+    Ok(servers::metadata(tx, std::slice::from_ref(&server.id))?
+        .remove(&server.id)
+        .unwrap_or_default())
 }
 
 fn metadata_list(c: &Compute, call: &Call) -> Result {
@@ -66,13 +72,22 @@ fn metadata_show(c: &Compute, call: &Call) -> Result {
 }
 
 /// Merges `changes` into the metadata, or with `replace` puts them in its place.
-fn write_metadata(c: &Compute, call: &Call, rule: &str, changes: &Map<String, Value>, replace: bool) -> Result<Map<String, Value>> {
+fn write_metadata(
+    c: &Compute,
+    call: &Call,
+    rule: &str,
+    changes: &Map<String, Value>,
+    replace: bool,
+) -> Result<Map<String, Value>> {
     c.db.write(|tx| {
         let mut server = c.server(tx, call, rule)?;
         c.open_for(call, &server, &Action::UPDATE_METADATA)?;
         let mut all = if replace { Map::new() } else { metadata_of(tx, &server)? };
         all.extend(changes.clone());
-        check_metadata(&all, &quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?)?;
+        check_metadata(
+            &all,
+            &quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?,
+        )?;
         if replace {
             servers::remove_metadata(tx, &server.id, None)?;
         }
@@ -85,7 +100,11 @@ fn write_metadata(c: &Compute, call: &Call, rule: &str, changes: &Map<String, Va
 }
 
 fn metadata_change(c: &Compute, call: &Call, replace: bool) -> Result {
-    let rule = if replace { "os_compute_api:server-metadata:update_all" } else { "os_compute_api:server-metadata:create" };
+    let rule = if replace {
+        "os_compute_api:server-metadata:update_all"
+    } else {
+        "os_compute_api:server-metadata:create"
+    };
     let changes = call.body["metadata"].as_object().cloned().unwrap_or_default();
     let all = write_metadata(c, call, rule, &changes, replace)?;
     ok(json!({"metadata": all}))
@@ -118,8 +137,16 @@ fn metadata_remove(c: &Compute, call: &Call) -> Result {
 fn ips(c: &Compute, call: &Call, rule: &str) -> Result<Value> {
     c.db.read(|tx| {
         let server = c.server(tx, call, rule)?;
-        let nics = c.neighbours.ports.nics(tx, std::slice::from_ref(&server.id))?.remove(&server.id).unwrap_or_default();
-        let around = Surroundings { addresses: addresses(&nics), ..Surroundings::default() };
+        let nics = c
+            .neighbours
+            .ports
+            .nics(tx, std::slice::from_ref(&server.id))?
+            .remove(&server.id)
+            .unwrap_or_default();
+        let around = Surroundings {
+            addresses: addresses(&nics),
+            ..Surroundings::default()
+        };
         Ok(networks_view(&around, false))
     })
 }
@@ -137,7 +164,8 @@ fn ips_show(c: &Compute, call: &Call) -> Result {
 }
 
 fn password_show(c: &Compute, call: &Call) -> Result {
-    let server = c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-password:show"))?;
+    let server =
+        c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-password:show"))?;
     ok(json!({"password": server.posted_password}))
 }
 
@@ -167,23 +195,41 @@ impl Compute {
 }
 
 fn diagnostics(c: &Compute, call: &Call) -> Result {
-    let server = c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-diagnostics"))?;
+    let server =
+        c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-diagnostics"))?;
     has_host(&server)?;
     if call.at_least(48) && !matches!(server.power_state, 1 | 3) {
         // Upstream's driver can only be asked of a guest that is there.
-        return Err(invalid_state("get_diagnostics", &server.id, "power state", Some(power_name(server.power_state))));
+        return Err(invalid_state(
+            "get_diagnostics",
+            &server.id,
+            "power state",
+            Some(power_name(server.power_state)),
+        ));
     }
     let id = uuid::Uuid::parse_str(&server.id).unwrap_or_default();
-    let answer = c.ask(server.host.as_deref().unwrap_or_default(), Query::Diagnostics { server_id: id });
+    let answer = c.ask(
+        server.host.as_deref().unwrap_or_default(),
+        Query::Diagnostics { server_id: id },
+    );
     let seen = match answer {
         Ok(Answer::Diagnostics(seen)) => seen,
         Err(QueryError::NotRunning | QueryError::NotFound) => {
-            return Err(invalid_state("get_diagnostics", &server.id, "power state", Some(power_name(server.power_state))));
+            return Err(invalid_state(
+                "get_diagnostics",
+                &server.id,
+                "power state",
+                Some(power_name(server.power_state)),
+            ));
         }
         Err(error) => return Err(Error::conflict(error.to_string())),
         Ok(_) => return Err(Error::internal("a node answered another question than was asked")),
     };
-    ok(if call.at_least(48) { diagnostics_v248(&seen) } else { diagnostics_plain(&seen) })
+    ok(if call.at_least(48) {
+        diagnostics_v248(&seen)
+    } else {
+        diagnostics_plain(&seen)
+    })
 }
 
 fn power_name(state: i64) -> &'static str {
@@ -198,7 +244,11 @@ fn power_name(state: i64) -> &'static str {
 }
 
 fn diagnostics_v248(seen: &Diagnostics) -> Value {
-    let cpus = seen.cpu_times.iter().enumerate().map(|(id, time)| json!({"id": id, "time": time, "utilisation": null}));
+    let cpus = seen
+        .cpu_times
+        .iter()
+        .enumerate()
+        .map(|(id, time)| json!({"id": id, "time": time, "utilisation": null}));
     let nics = seen.nics.iter().map(|n| {
         json!({"mac_address": n.mac_address, "rx_octets": n.rx_octets, "rx_errors": n.rx_errors, "rx_drop": n.rx_drop,
             "rx_packets": n.rx_packets, "rx_rate": null, "tx_octets": n.tx_octets, "tx_errors": n.tx_errors, "tx_drop": n.tx_drop,
@@ -265,7 +315,9 @@ fn taggable(c: &Compute, tx: &mut Tx<'_>, call: &Call, rule: &str, action: &str)
 }
 
 fn tags_of(tx: &mut Tx<'_>, server: &Server) -> Result<Vec<String>> {
-    Ok(servers::tags(tx, std::slice::from_ref(&server.id))?.remove(&server.id).unwrap_or_default())
+    Ok(servers::tags(tx, std::slice::from_ref(&server.id))?
+        .remove(&server.id)
+        .unwrap_or_default())
 }
 
 fn tags_list(c: &Compute, call: &Call) -> Result {
@@ -277,7 +329,12 @@ fn tags_list(c: &Compute, call: &Call) -> Result {
 }
 
 fn tags_replace(c: &Compute, call: &Call) -> Result {
-    let wanted: Vec<&str> = call.body["tags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let wanted: Vec<&str> = call.body["tags"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
     let tags = c.db.write(|tx| {
         let server = taggable(c, tx, call, "os_compute_api:os-server-tags:update_all", "update tags")?;
         servers::remove_tag(tx, &server.id, None)?;

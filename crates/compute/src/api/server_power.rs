@@ -23,7 +23,9 @@ pub(super) fn add(table: &mut Table) {
         .action(ACTION, "unlock", all, unlock)
         .action(ACTION, "os-resetState", all, reset_state)
         .action(ACTION, "injectNetworkInfo", all, inject_network_info)
-        .action(ACTION, "resetNetwork", all, |_, _| Err(Error::new(StatusCode::GONE, "")))
+        .action(ACTION, "resetNetwork", all, |_, _| {
+            Err(Error::new(StatusCode::GONE, ""))
+        })
         .action(ACTION, "forceDelete", all, force_delete)
         .action(ACTION, "restore", all, restore)
         .action(ACTION, "changePassword", all, change_password)
@@ -71,37 +73,64 @@ fn power(c: &Compute, call: &Call, step: &Step, wanted: &str, task: &str) -> Res
 }
 
 fn start(c: &Compute, call: &Call) -> Result {
-    let step = Step { rule: "os_compute_api:servers:start", action: Action::START, log: "start", event: "compute_start_instance" };
+    let step = Step {
+        rule: "os_compute_api:servers:start",
+        action: Action::START,
+        log: "start",
+        event: "compute_start_instance",
+    };
     power(c, call, &step, "running", "powering-on")
 }
 
 fn stop(c: &Compute, call: &Call) -> Result {
-    let step = Step { rule: "os_compute_api:servers:stop", action: Action::STOP, log: "stop", event: "compute_stop_instance" };
+    let step = Step {
+        rule: "os_compute_api:servers:stop",
+        action: Action::STOP,
+        log: "stop",
+        event: "compute_stop_instance",
+    };
     power(c, call, &step, "stopped", "powering-off")
 }
 
 fn pause(c: &Compute, call: &Call) -> Result {
-    let step = Step { rule: "os_compute_api:os-pause-server:pause", action: Action::PAUSE, log: "pause", event: "compute_pause_instance" };
+    let step = Step {
+        rule: "os_compute_api:os-pause-server:pause",
+        action: Action::PAUSE,
+        log: "pause",
+        event: "compute_pause_instance",
+    };
     power(c, call, &step, "paused", "pausing")
 }
 
 fn unpause(c: &Compute, call: &Call) -> Result {
-    let step =
-        Step { rule: "os_compute_api:os-pause-server:unpause", action: Action::UNPAUSE, log: "unpause", event: "compute_unpause_instance" };
+    let step = Step {
+        rule: "os_compute_api:os-pause-server:unpause",
+        action: Action::UNPAUSE,
+        log: "unpause",
+        event: "compute_unpause_instance",
+    };
     power(c, call, &step, "running", "unpausing")
 }
 
 fn reboot(c: &Compute, call: &Call) -> Result {
-    let hard = call.body["reboot"]["type"].as_str().is_some_and(|t| t.eq_ignore_ascii_case("hard"));
+    let hard = call.body["reboot"]["type"]
+        .as_str()
+        .is_some_and(|t| t.eq_ignore_ascii_case("hard"));
     let action = if hard { Action::HARD_REBOOT } else { Action::SOFT_REBOOT };
-    let step = Step { rule: "os_compute_api:servers:reboot", action, log: "reboot", event: "compute_reboot_instance" };
+    let step = Step {
+        rule: "os_compute_api:servers:reboot",
+        action,
+        log: "reboot",
+        event: "compute_reboot_instance",
+    };
     c.step(call, &step, |_, server| {
         let task = server.task_state.as_deref();
         let may = match task {
             None => true,
             // A hard reboot may follow any reboot, and the end of other things that hang.
             Some(task) => {
-                hard && (REBOOTING.contains(&task) || matches!(task, "pausing" | "unpausing" | "resuming" | "suspending"))
+                hard && (REBOOTING.contains(&task)
+                    || matches!(task, "pausing" | "unpausing" | "resuming" | "suspending"))
             }
         };
         if !may {
@@ -120,7 +149,11 @@ fn reboot(c: &Compute, call: &Call) -> Result {
 }
 
 fn lock(c: &Compute, call: &Call) -> Result {
-    let reason = if call.at_least(73) { call.body["lock"]["locked_reason"].as_str() } else { None };
+    let reason = if call.at_least(73) {
+        call.body["lock"]["locked_reason"].as_str()
+    } else {
+        None
+    };
     c.db.write(|tx| {
         let mut server = c.server(tx, call, "os_compute_api:os-lock-server:lock")?;
         let is_owner = server.project_id == call.project();
@@ -179,7 +212,14 @@ fn reset_state(c: &Compute, call: &Call) -> Result {
 fn inject_network_info(c: &Compute, call: &Call) -> Result {
     c.db.write(|tx| {
         let mut server = c.server(tx, call, "os_compute_api:os-admin-actions:inject_network_info")?;
-        c.open_for(call, &server, &Action { launched: false, ..Action::FORCE_DELETE })?;
+        c.open_for(
+            call,
+            &server,
+            &Action {
+                launched: false,
+                ..Action::FORCE_DELETE
+            },
+        )?;
         has_host(&server)?;
         finished(c, tx, call, &server, "injectNetworkInfo")?;
         c.save(tx, &mut server)
@@ -190,7 +230,14 @@ fn inject_network_info(c: &Compute, call: &Call) -> Result {
 fn force_delete(c: &Compute, call: &Call) -> Result {
     c.db.write(|tx| {
         let server = c.server(tx, call, "os_compute_api:os-deferred-delete:force")?;
-        c.open_for(call, &server, &Action { idle: true, ..Action::FORCE_DELETE })?;
+        c.open_for(
+            call,
+            &server,
+            &Action {
+                idle: true,
+                ..Action::FORCE_DELETE
+            },
+        )?;
         c.begin_delete(tx, call, server)
     })?;
     accepted()
@@ -222,4 +269,3 @@ fn trigger_crash_dump(c: &Compute, call: &Call) -> Result {
     })?;
     Err(Error::bad_request("Driver does not support trigger_crash_dump."))
 }
-

@@ -44,7 +44,12 @@ fn rebuild(c: &Compute, call: &Call) -> Result {
         let rule = "os_compute_api:servers:rebuild";
         let mut server = c.server(tx, call, rule)?;
         if call.at_least(63) && wanted.get("trusted_image_certificates").is_some() {
-            c.allow(call, &format!("{rule}:trusted_certs"), &server.project_id, Some(&server.user_id))?;
+            c.allow(
+                call,
+                &format!("{rule}:trusted_certs"),
+                &server.project_id,
+                Some(&server.user_id),
+            )?;
             server.trusted_certs = Some(wanted["trusted_image_certificates"].clone()).filter(|v| !v.is_null());
         }
         c.open_for(call, &server, &Action::REBUILD)?;
@@ -54,7 +59,9 @@ fn rebuild(c: &Compute, call: &Call) -> Result {
         let image = image.ok_or_else(|| Error::bad_request("Cannot find image for rebuild"))?;
         check_image(c, call, &image, &flavor_of(&server))?;
         server.auto_disk_config = disk_config(text("OS-DCF:diskConfig").map(|d| d == "AUTO"), Some(&image))?;
-        if call.at_least(54) && let Some(key) = wanted.get("key_name") {
+        if call.at_least(54)
+            && let Some(key) = wanted.get("key_name")
+        {
             set_key(tx, call, &mut server, key.as_str())?;
         }
         if call.at_least(57) && wanted.get("user_data").is_some() {
@@ -70,13 +77,19 @@ fn rebuild(c: &Compute, call: &Call) -> Result {
         if wanted.get("description").is_some() {
             server.description = text("description");
         }
-        for (key, slot) in [("accessIPv4", &mut server.access_ip_v4), ("accessIPv6", &mut server.access_ip_v6)] {
+        for (key, slot) in [
+            ("accessIPv4", &mut server.access_ip_v4),
+            ("accessIPv6", &mut server.access_ip_v6),
+        ] {
             if let Some(address) = wanted.get(key) {
                 *slot = canonical_address(address);
             }
         }
         if let Some(metadata) = wanted["metadata"].as_object() {
-            check_metadata(metadata, &quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?)?;
+            check_metadata(
+                metadata,
+                &quotas::limits(tx, &c.config.quotas, call.project(), Some(call.user()))?,
+            )?;
             servers::remove_metadata(tx, &server.id, None)?;
             for (key, value) in metadata {
                 servers::set_metadata(tx, &server.id, key, value.as_str().unwrap_or_default())?;
@@ -116,7 +129,10 @@ fn rebuild(c: &Compute, call: &Call) -> Result {
         Ok::<_, Error>((body, server.id))
     })?;
     body["adminPass"] = json!(password);
-    Ok(located(&json!({"server": body}), &call.request.url(&format!("/v2.1/servers/{id}"))))
+    Ok(located(
+        &json!({"server": body}),
+        &call.request.url(&format!("/v2.1/servers/{id}")),
+    ))
 }
 
 fn set_key(tx: &mut Tx<'_>, call: &Call, server: &mut Server, name: Option<&str>) -> Result<()> {
@@ -157,13 +173,22 @@ fn flavor_of(server: &Server) -> Flavor {
 /// Puts the server on another flavor, with its claim.
 fn change_flavor(c: &Compute, tx: &mut Tx<'_>, server: &mut Server, flavor: &Value) -> Result<()> {
     let host = server.host.clone().unwrap_or_default();
-    let provider = hosts::nodes(tx)?.into_iter().find(|n| n.host == host).map(|n| n.id).unwrap_or_default();
-    let consumer =
-        Consumer { uuid: server.id.clone(), project_id: server.project_id.clone(), user_id: server.user_id.clone() };
+    let provider = hosts::nodes(tx)?
+        .into_iter()
+        .find(|n| n.host == host)
+        .map(|n| n.id)
+        .unwrap_or_default();
+    let consumer = Consumer {
+        uuid: server.id.clone(),
+        project_id: server.project_id.clone(),
+        user_id: server.user_id.clone(),
+    };
     let wanted: BTreeMap<String, u64> = resources(flavor);
     c.neighbours.capacity.release(tx, &server.id)?;
     if !c.neighbours.capacity.claim(tx, &consumer, &provider, &wanted)? {
-        return Err(Error::bad_request("No valid host was found. No valid host found for resize"));
+        return Err(Error::bad_request(
+            "No valid host was found. No valid host found for resize",
+        ));
     }
     let number = |key: &str| flavor[key].as_i64().unwrap_or(0);
     server.flavor_id = flavor["id"].as_str().unwrap_or_default().to_owned();
@@ -187,7 +212,11 @@ fn resize(c: &Compute, call: &Call) -> Result {
         let mut server = c.server(tx, call, "os_compute_api:servers:resize")?;
         c.open_for(call, &server, &Action::RESIZE)?;
         has_host(&server)?;
-        let project = if call.context().is_admin() { None } else { Some(call.project()) };
+        let project = if call.context().is_admin() {
+            None
+        } else {
+            Some(call.project())
+        };
         let new = flavors::find(tx, &id, project)?;
         let new = new.ok_or_else(|| Error::bad_request(format!("Flavor {id} could not be found.")))?;
         if new.root_gb == 0 && server.root_gb != 0 {
@@ -195,7 +224,9 @@ fn resize(c: &Compute, call: &Call) -> Result {
             return Err(Error::bad_request(text));
         }
         if new.root_gb != 0 && new.root_gb < server.root_gb {
-            return Err(Error::bad_request("Server disk was unable to be resized because: Resize disk down is not allowed."));
+            return Err(Error::bad_request(
+                "Server disk was unable to be resized because: Resize disk down is not allowed.",
+            ));
         }
         if new.id == server.flavor_id {
             return Err(Error::bad_request("When resizing, instances must change flavor!"));
@@ -230,9 +261,14 @@ fn resize(c: &Compute, call: &Call) -> Result {
 fn grow_in_quota(c: &Compute, tx: &mut Tx<'_>, call: &Call, server: &Server, new: &Flavor) -> Result<()> {
     let limits = quotas::limits(tx, &c.config.quotas, &server.project_id, Some(call.user()))?;
     let usage = quotas::usage(tx, &server.project_id, None)?;
-    let deltas = [("cores", new.vcpus - server.vcpus), ("ram", new.memory_mb - server.memory_mb)];
-    let over: Vec<(&str, i64)> =
-        deltas.into_iter().filter(|(name, more)| *more > 0 && limits[*name] >= 0 && usage.of(name) + more > limits[*name]).collect();
+    let deltas = [
+        ("cores", new.vcpus - server.vcpus),
+        ("ram", new.memory_mb - server.memory_mb),
+    ];
+    let over: Vec<(&str, i64)> = deltas
+        .into_iter()
+        .filter(|(name, more)| *more > 0 && limits[*name] >= 0 && usage.of(name) + more > limits[*name])
+        .collect();
     if over.is_empty() {
         return Ok(());
     }
@@ -248,7 +284,11 @@ fn grow_in_quota(c: &Compute, tx: &mut Tx<'_>, call: &Call, server: &Server, new
 
 /// The state after a resize, by what the guest does.
 fn settled(server: &Server) -> &'static str {
-    if server.power_wanted == "stopped" || server.power_state == 4 { state::STOPPED } else { state::ACTIVE }
+    if server.power_wanted == "stopped" || server.power_state == 4 {
+        state::STOPPED
+    } else {
+        state::ACTIVE
+    }
 }
 
 fn confirm(c: &Compute, call: &Call) -> Result {

@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 use crate::Compute;
 use crate::call::{Call, Result, Table, no_content, ok};
 use crate::model::encoding::canonical_address;
-use crate::model::server::{HostStatusShown, Server, Shown, Surroundings, view};
+use crate::model::server::{Address, HostStatusShown, Server, Shown, Surroundings, view};
 use crate::model::state::{self, Action, invalid_state};
 use crate::store::{actions, consoles, groups, hosts, servers};
 
 pub(super) fn add(table: &mut Table) {
-    table.get("/servers/{id}", show).put("/servers/{id}", update).delete("/servers/{id}", delete);
+    table
+        .get("/servers/{id}", show)
+        .put("/servers/{id}", update)
+        .delete("/servers/{id}", delete);
 }
 
 pub(super) fn missing(id: &str) -> Error {
@@ -37,7 +40,11 @@ pub(super) fn lookup_any(tx: &mut Tx<'_>, call: &Call, id: &str, deleted: bool) 
 impl Compute {
     /// The server, where the caller may see it and do this to it.
     pub(super) fn server(&self, tx: &mut Tx<'_>, call: &Call, rule: &str) -> Result<Server> {
-        let id = if call.param("server_id").is_empty() { call.param("id") } else { call.param("server_id") };
+        let id = if call.param("server_id").is_empty() {
+            call.param("id")
+        } else {
+            call.param("server_id")
+        };
         let server = lookup(tx, call, id)?;
         self.allow(call, rule, &server.project_id, Some(&server.user_id))?;
         Ok(server)
@@ -62,7 +69,14 @@ impl Compute {
     }
 
     /// Records an action of the caller with its first step.
-    pub(super) fn record(&self, tx: &mut Tx<'_>, call: &Call, server: &Server, action: &str, event: &str) -> Result<i64> {
+    pub(super) fn record(
+        &self,
+        tx: &mut Tx<'_>,
+        call: &Call,
+        server: &Server,
+        action: &str,
+        event: &str,
+    ) -> Result<i64> {
         let now = database::now();
         let row = actions::Action {
             number: 0,
@@ -140,13 +154,21 @@ impl Compute {
             id: server.id.clone(),
             hostname: server.hostname.clone(),
             host: server.host.clone(),
-            availability_zone: server.availability_zone.clone().unwrap_or_else(|| self.config.default_availability_zone.clone()),
+            availability_zone: server
+                .availability_zone
+                .clone()
+                .unwrap_or_else(|| self.config.default_availability_zone.clone()),
             project_id: server.project_id.clone(),
         }
     }
 
     /// What views of these servers show beside their rows, read at once for all.
-    pub(super) fn surroundings(&self, tx: &mut Tx<'_>, list: &[Server], hosts_too: bool) -> Result<HashMap<String, Surroundings>> {
+    pub(super) fn surroundings(
+        &self,
+        tx: &mut Tx<'_>,
+        list: &[Server],
+        hosts_too: bool,
+    ) -> Result<HashMap<String, Surroundings>> {
         let ids: Vec<String> = list.iter().map(|s| s.id.clone()).collect();
         let mut metadata = servers::metadata(tx, &ids)?;
         let mut tags = servers::tags(tx, &ids)?;
@@ -171,7 +193,12 @@ impl Compute {
             .iter()
             .map(|server| {
                 let nics = nics.remove(&server.id).unwrap_or_default();
-                let host_status = server.host.as_ref().and_then(|h| status.get(h)).copied().unwrap_or_default();
+                let host_status = server
+                    .host
+                    .as_ref()
+                    .and_then(|h| status.get(h))
+                    .copied()
+                    .unwrap_or_default();
                 let around = Surroundings {
                     metadata: metadata.remove(&server.id).unwrap_or_default(),
                     tags: tags.remove(&server.id).unwrap_or_default(),
@@ -212,19 +239,25 @@ impl Compute {
     /// The detailed view of one server.
     pub(super) fn detail(&self, tx: &mut Tx<'_>, call: &Call, server: &Server, shown: &Shown) -> Result<Value> {
         let mut around = self
-            .surroundings(tx, std::slice::from_ref(server), shown.host_status != HostStatusShown::No)?
+            .surroundings(
+                tx,
+                std::slice::from_ref(server),
+                shown.host_status != HostStatusShown::No,
+            )?
             .remove(&server.id)
             .unwrap_or_default();
         if shown.groups && shown.minor >= 71 {
             around.group = groups::of_server(tx, &server.id)?;
         }
-        Ok(view(server, &around, shown, &|c, id| call.links(c, id), &|c, id| call.bookmark(c, id)))
+        Ok(view(server, &around, shown, &|c, id| call.links(c, id), &|c, id| {
+            call.bookmark(c, id)
+        }))
     }
 }
 
 /// `addresses` of NICs: by network name, fixed addresses before floating ones.
-pub(super) fn addresses(nics: &[Nic]) -> Vec<(String, Vec<(u8, String, &'static str, String)>)> {
-    let mut out: Vec<(String, Vec<_>, Vec<_>)> = Vec::new();
+pub(super) fn addresses(nics: &[Nic]) -> Vec<(String, Vec<Address>)> {
+    let mut out: Vec<(String, Vec<Address>, Vec<Address>)> = Vec::new();
     for nic in nics {
         let at = match out.iter().position(|(label, ..)| *label == nic.network_name) {
             Some(at) => at,
@@ -234,10 +267,16 @@ pub(super) fn addresses(nics: &[Nic]) -> Vec<(String, Vec<(u8, String, &'static 
             }
         };
         for address in &nic.addresses {
-            out[at].1.push((address.version, address.address.clone(), "fixed", nic.mac_address.clone()));
+            let as_seen = |version, address: &str, kind| Address {
+                version,
+                address: address.into(),
+                kind,
+                mac: nic.mac_address.clone(),
+            };
+            out[at].1.push(as_seen(address.version, &address.address, "fixed"));
             for floating in &address.floating {
                 let version = if floating.contains(':') { 6 } else { 4 };
-                out[at].2.push((version, floating.clone(), "floating", nic.mac_address.clone()));
+                out[at].2.push(as_seen(version, floating, "floating"));
             }
         }
     }
@@ -263,7 +302,10 @@ fn group_names(nics: &[Nic]) -> Vec<String> {
 fn show(c: &Compute, call: &Call) -> Result {
     let body = c.db.read(|tx| {
         let server = c.server(tx, call, "os_compute_api:servers:show")?;
-        let shown = Shown { groups: true, ..c.shown(call, &server.project_id) };
+        let shown = Shown {
+            groups: true,
+            ..c.shown(call, &server.project_id)
+        };
         c.detail(tx, call, &server, &shown)
     })?;
     ok(json!({"server": body}))
@@ -293,7 +335,9 @@ fn update(c: &Compute, call: &Call) -> Result {
         if let Some(config) = text("OS-DCF:diskConfig") {
             server.auto_disk_config = config == "AUTO";
         }
-        if call.at_least(104) && let Some(zone) = wanted.get("pinned_availability_zone") {
+        if call.at_least(104)
+            && let Some(zone) = wanted.get("pinned_availability_zone")
+        {
             pin(&mut server, zone.as_str())?;
         }
         c.save(tx, &mut server)?;
@@ -328,7 +372,9 @@ fn pin(server: &mut Server, zone: Option<&str>) -> Result<()> {
         }
         None => {
             let current = server.availability_zone.as_deref().unwrap_or_default();
-            let text = format!("Server can only be pinned to its current availability zone '{current}', but '{zone}' was requested.");
+            let text = format!(
+                "Server can only be pinned to its current availability zone '{current}', but '{zone}' was requested."
+            );
             Err(Error::conflict(text))
         }
     }

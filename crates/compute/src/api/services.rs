@@ -24,9 +24,15 @@ pub(super) fn add(table: &mut Table) {
         .between(Method::GET, "/os-hosts", hosts, hosts_list)
         .between(Method::GET, "/os-hosts/{id}", hosts, host_show)
         .between(Method::PUT, "/os-hosts/{id}", hosts, host_update)
-        .between(Method::GET, "/os-hosts/{id}/startup", hosts, |c, call| host_power(c, call, "start"))
-        .between(Method::GET, "/os-hosts/{id}/shutdown", hosts, |c, call| host_power(c, call, "shutdown"))
-        .between(Method::GET, "/os-hosts/{id}/reboot", hosts, |c, call| host_power(c, call, "reboot"));
+        .between(Method::GET, "/os-hosts/{id}/startup", hosts, |c, call| {
+            host_power(c, call, "start")
+        })
+        .between(Method::GET, "/os-hosts/{id}/shutdown", hosts, |c, call| {
+            host_power(c, call, "shutdown")
+        })
+        .between(Method::GET, "/os-hosts/{id}/reboot", hosts, |c, call| {
+            host_power(c, call, "reboot")
+        });
 }
 
 impl Compute {
@@ -47,7 +53,10 @@ impl Compute {
         if service.binary != NODE_SERVICE {
             return self.config.internal_availability_zone.clone();
         }
-        zones.get(&service.host).unwrap_or(&self.config.default_availability_zone).clone()
+        zones
+            .get(&service.host)
+            .unwrap_or(&self.config.default_availability_zone)
+            .clone()
     }
 
     fn is_up(&self, service: &Service) -> bool {
@@ -74,9 +83,12 @@ fn view(c: &Compute, call: &Call, service: &Service, zones: &HashMap<String, Str
 
 fn list(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-services:list")?;
-    let (services, zones) = c.db.read(|tx| Ok::<_, Error>((hosts::services(tx)?, aggregates::zones(tx)?)))?;
+    let (services, zones) =
+        c.db.read(|tx| Ok::<_, Error>((hosts::services(tx)?, aggregates::zones(tx)?)))?;
     let wanted = |filter: &str, is: &str| call.query(filter).is_none_or(|w| w.is_empty() || w == is);
-    let chosen = services.iter().filter(|s| wanted("host", &s.host) && wanted("binary", &s.binary));
+    let chosen = services
+        .iter()
+        .filter(|s| wanted("host", &s.host) && wanted("binary", &s.binary));
     let views: Vec<Value> = chosen.map(|s| view(c, call, s, &zones)).collect();
     ok(json!({"services": views}))
 }
@@ -91,7 +103,11 @@ fn only_nodes(binary: &str) -> Result<()> {
 }
 
 fn update(c: &Compute, call: &Call) -> Result {
-    if call.at_least(53) { update_by_id(c, call) } else { update_by_host(c, call) }
+    if call.at_least(53) {
+        update_by_id(c, call)
+    } else {
+        update_by_host(c, call)
+    }
 }
 
 /// Before 2.53: `PUT /os-services/enable` and its kin, the service named in the body.
@@ -117,7 +133,8 @@ fn update_by_host(c: &Compute, call: &Call) -> Result {
             answer["disabled_reason"] = json!(reason);
         }
         "force-down" if call.at_least(11) => {
-            let down = json_bool(&call.body["forced_down"]).ok_or_else(|| Error::bad_request("Missing forced_down field"))?;
+            let down =
+                json_bool(&call.body["forced_down"]).ok_or_else(|| Error::bad_request("Missing forced_down field"))?;
             forced_down = Some(down);
             answer["forced_down"] = json!(down);
         }
@@ -132,7 +149,13 @@ fn update_by_host(c: &Compute, call: &Call) -> Result {
     ok(json!({"service": answer}))
 }
 
-fn change(tx: &mut Tx<'_>, service: &Service, disabled: Option<bool>, reason: Option<&str>, down: Option<bool>) -> Result<()> {
+fn change(
+    tx: &mut Tx<'_>,
+    service: &Service,
+    disabled: Option<bool>,
+    reason: Option<&str>,
+    down: Option<bool>,
+) -> Result<()> {
     if let Some(disabled) = disabled {
         hosts::set_disabled(tx, service.number, disabled, reason)?;
     }
@@ -153,10 +176,15 @@ fn update_by_id(c: &Compute, call: &Call) -> Result {
     let down = call.body.get("forced_down").and_then(json_bool);
     let (service, zones) = c.db.write(|tx| {
         let missing = || Error::not_found(format!("Service {id} could not be found."));
-        let service = hosts::services(tx)?.into_iter().find(|s| s.id == id).ok_or_else(missing)?;
+        let service = hosts::services(tx)?
+            .into_iter()
+            .find(|s| s.id == id)
+            .ok_or_else(missing)?;
         only_nodes(&service.binary)?;
         if status == Some("enabled") && reason.is_some() {
-            return Err(Error::bad_request("Specifying 'disabled_reason' with status 'enabled' is invalid."));
+            return Err(Error::bad_request(
+                "Specifying 'disabled_reason' with status 'enabled' is invalid.",
+            ));
         }
         if status.is_none() && down.is_none() {
             let text = "No updates were requested. Fields 'status' or 'forced_down' should be specified.";
@@ -180,11 +208,18 @@ fn delete(c: &Compute, call: &Call) -> Result {
         return Err(Error::bad_request("Invalid input received: id must be an integer"));
     }
     c.db.write(|tx| {
-        let is = |s: &Service| if call.at_least(53) { s.id == id } else { s.number.to_string() == id };
+        let is = |s: &Service| {
+            if call.at_least(53) {
+                s.id == id
+            } else {
+                s.number.to_string() == id
+            }
+        };
         let missing = || Error::not_found(format!("Service {id} not found."));
         let service = hosts::services(tx)?.into_iter().find(is).ok_or_else(missing)?;
         if service.binary == NODE_SERVICE && !servers::on_host(tx, &service.host)?.is_empty() {
-            let text = "Unable to delete compute service that is hosting instances. Migrate or delete the instances first.";
+            let text =
+                "Unable to delete compute service that is hosting instances. Migrate or delete the instances first.";
             return Err(Error::conflict(text));
         }
         hosts::delete_service(tx, &service)?;
@@ -194,9 +229,14 @@ fn delete(c: &Compute, call: &Call) -> Result {
 }
 
 fn zones(c: &Compute, call: &Call, detailed: bool) -> Result {
-    let rule = if detailed { "os_compute_api:os-availability-zone:detail" } else { "os_compute_api:os-availability-zone:list" };
+    let rule = if detailed {
+        "os_compute_api:os-availability-zone:detail"
+    } else {
+        "os_compute_api:os-availability-zone:list"
+    };
     c.allow_bare(call, rule)?;
-    let (services, zones) = c.db.read(|tx| Ok::<_, Error>((hosts::services(tx)?, aggregates::zones(tx)?)))?;
+    let (services, zones) =
+        c.db.read(|tx| Ok::<_, Error>((hosts::services(tx)?, aggregates::zones(tx)?)))?;
     let (mut open, mut closed): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for service in &services {
         let zone = c.zone_of(service, &zones);
@@ -231,7 +271,8 @@ fn zones(c: &Compute, call: &Call, detailed: bool) -> Result {
 
 fn hosts_list(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-hosts:list")?;
-    let (services, zones) = c.db.read(|tx| Ok::<_, Error>((hosts::services(tx)?, aggregates::zones(tx)?)))?;
+    let (services, zones) =
+        c.db.read(|tx| Ok::<_, Error>((hosts::services(tx)?, aggregates::zones(tx)?)))?;
     let views = services.iter().filter(|s| !s.disabled).filter_map(|s| {
         let zone = c.zone_of(s, &zones);
         let wanted = call.query("zone").is_none_or(|w| w.is_empty() || w == zone);
@@ -248,21 +289,25 @@ fn host_show(c: &Compute, call: &Call) -> Result {
     c.allow_bare(call, "os_compute_api:os-hosts:show")?;
     let host = call.param("id");
     let (node, list) = c.db.read(|tx| {
-        let node = hosts::nodes(tx)?.into_iter().find(|n| n.host == host).ok_or_else(|| no_host(host))?;
+        let node = hosts::nodes(tx)?
+            .into_iter()
+            .find(|n| n.host == host)
+            .ok_or_else(|| no_host(host))?;
         Ok::<_, Error>((node, servers::on_host(tx, host)?))
     })?;
-    let line = |project: &str, cpu: i64, memory: i64, disk: i64| {
-        json!({"resource": {"host": host, "project": project, "cpu": cpu, "memory_mb": memory, "disk_gb": disk}})
-    };
+    let line = |project: &str, cpu: i64, memory: i64, disk: i64| json!({"resource": {"host": host, "project": project, "cpu": cpu, "memory_mb": memory, "disk_gb": disk}});
     let disk = |s: &crate::model::server::Server| s.root_gb + s.flavor["ephemeral_gb"].as_i64().unwrap_or(0);
     let mut by_project: Vec<(&str, [i64; 3])> = Vec::new();
     let mut sum = [0; 3];
     for server in &list {
         let add = [server.vcpus, server.memory_mb, disk(server)];
-        let at = by_project.iter().position(|(p, _)| *p == server.project_id).unwrap_or_else(|| {
-            by_project.push((&server.project_id, [0; 3]));
-            by_project.len() - 1
-        });
+        let at = by_project
+            .iter()
+            .position(|(p, _)| *p == server.project_id)
+            .unwrap_or_else(|| {
+                by_project.push((&server.project_id, [0; 3]));
+                by_project.len() - 1
+            });
         for i in 0..3 {
             by_project[at].1[i] += add[i];
             sum[i] += add[i];
@@ -271,11 +316,20 @@ fn host_show(c: &Compute, call: &Call) -> Result {
     let hello = &node.hello;
     let reserved = c.config.reserved_host_memory_mb as i64;
     let mut out = vec![
-        line("(total)", i64::from(hello.vcpus), hello.memory_mib as i64, hello.disk_gib as i64),
+        line(
+            "(total)",
+            i64::from(hello.vcpus),
+            hello.memory_mib as i64,
+            hello.disk_gib as i64,
+        ),
         line("(used_now)", sum[0], sum[1] + reserved, sum[2]),
         line("(used_max)", sum[0], sum[1], sum[2]),
     ];
-    out.extend(by_project.iter().map(|(project, [cpu, memory, disk])| line(project, *cpu, *memory, *disk)));
+    out.extend(
+        by_project
+            .iter()
+            .map(|(project, [cpu, memory, disk])| line(project, *cpu, *memory, *disk)),
+    );
     ok(json!({"host": out}))
 }
 
@@ -285,9 +339,13 @@ fn host_update(c: &Compute, call: &Call) -> Result {
     let host = call.param("id");
     let wanted = |key: &str| call.body[key].as_str().map(|t| t.trim().eq_ignore_ascii_case("enable"));
     let status = wanted("status");
-    let service = c.db.read(|tx| hosts::service(tx, host, NODE_SERVICE))?.ok_or_else(|| no_host(host))?;
+    let service =
+        c.db.read(|tx| hosts::service(tx, host, NODE_SERVICE))?
+            .ok_or_else(|| no_host(host))?;
     if !c.is_up(&service) {
-        return Err(Error::bad_request(format!("Compute service of {host} is unavailable at this time.")));
+        return Err(Error::bad_request(format!(
+            "Compute service of {host} is unavailable at this time."
+        )));
     }
     if wanted("maintenance_mode").is_some() {
         return Err(Error::not_implemented("The requested functionality is not supported."));
@@ -303,9 +361,13 @@ fn host_update(c: &Compute, call: &Call) -> Result {
 fn host_power(c: &Compute, call: &Call, rule: &str) -> Result {
     c.allow_bare(call, &format!("os_compute_api:os-hosts:{rule}"))?;
     let host = call.param("id");
-    let service = c.db.read(|tx| hosts::service(tx, host, NODE_SERVICE))?.ok_or_else(|| no_host(host))?;
+    let service =
+        c.db.read(|tx| hosts::service(tx, host, NODE_SERVICE))?
+            .ok_or_else(|| no_host(host))?;
     if !c.is_up(&service) {
-        return Err(Error::bad_request(format!("Compute service of {host} is unavailable at this time.")));
+        return Err(Error::bad_request(format!(
+            "Compute service of {host} is unavailable at this time."
+        )));
     }
     Err(Error::not_implemented("The requested functionality is not supported."))
 }

@@ -28,19 +28,32 @@ impl Period {
     fn read(call: &Call) -> Result<Period> {
         let now = database::now();
         let time = |name: &str| -> Result<i64> {
-            let Some(text) = call.query_all(name).next() else { return Ok(now) };
+            let Some(text) = call.query_all(name).next() else {
+                return Ok(now);
+            };
             let bad = || Error::bad_request("Invalid datetime string: Datetime is in invalid format");
             // Three spellings, all with a time of day and without a zone.
-            let shape = text.len() >= 19 && !text.ends_with('Z') && text.is_ascii() && matches!(text.as_bytes()[10], b'T' | b' ');
-            let plain = shape && !text[19..].contains(['+', '-']) && (text.as_bytes()[10] == b'T' || text[19..].starts_with('.'));
+            let shape = text.len() >= 19
+                && !text.ends_with('Z')
+                && text.is_ascii()
+                && matches!(text.as_bytes()[10], b'T' | b' ');
+            let plain = shape
+                && !text[19..].contains(['+', '-'])
+                && (text.as_bytes()[10] == b'T' || text[19..].starts_with('.'));
             api::time::parse(text).filter(|_| plain).ok_or_else(bad)
         };
         let (start, stop) = (time("start")?, time("end")?);
         if start >= stop {
-            return Err(Error::bad_request("Invalid start time. The start time cannot occur after the end time."));
+            return Err(Error::bad_request(
+                "Invalid start time. The start time cannot occur after the end time.",
+            ));
         }
         let detailed = call.query_all("detailed").next() == Some("1");
-        Ok(Period { start, stop: stop.min(now), detailed })
+        Ok(Period {
+            start,
+            stop: stop.min(now),
+            detailed,
+        })
     }
 
     fn hours(&self, server: &Server) -> f64 {
@@ -55,8 +68,18 @@ impl Period {
 }
 
 /// Usage by project, and the ids of the servers it comes from, oldest first.
-fn usages(c: &Compute, call: &Call, period: &Period, project: Option<&str>, detailed: bool) -> Result<(Vec<Value>, Vec<String>)> {
-    let (limit, marker) = if call.at_least(40) { call.paging()? } else { (crate::call::MAX_LIMIT, None) };
+fn usages(
+    c: &Compute,
+    call: &Call,
+    period: &Period,
+    project: Option<&str>,
+    detailed: bool,
+) -> Result<(Vec<Value>, Vec<String>)> {
+    let (limit, marker) = if call.at_least(40) {
+        call.paging()?
+    } else {
+        (crate::call::MAX_LIMIT, None)
+    };
     let list = c.db.read(|tx| {
         let mut sql = "WHERE launched_at <= ?1 AND (deleted_at IS NULL OR terminated_at > ?2)".to_owned();
         let mut values = params![period.stop, period.start].to_vec();
@@ -148,7 +171,11 @@ fn audit_log(c: &Compute, before: i64) -> Result<Value> {
     for service in services.iter().filter(|s| s.binary == hosts::NODE_SERVICE) {
         waiting.push(&service.host);
     }
-    let done = if waiting.is_empty() { "ALL".to_owned() } else { format!("0 of {}", waiting.len()) };
+    let done = if waiting.is_empty() {
+        "ALL".to_owned()
+    } else {
+        format!("0 of {}", waiting.len())
+    };
     Ok(json!({
         "period_beginning": begin, "period_ending": end, "num_hosts": waiting.len(), "num_hosts_done": 0,
         "num_hosts_running": 0, "num_hosts_not_run": waiting.len(), "hosts_not_run": waiting, "total_instances": 0,
@@ -160,7 +187,11 @@ fn audit_log(c: &Compute, before: i64) -> Result<Value> {
 fn month_start(iso: &str, off: i64) -> String {
     let number = |range: std::ops::Range<usize>| iso.get(range).and_then(|t| t.parse::<i64>().ok()).unwrap_or(1);
     let months = number(0..4) * 12 + number(5..7) - 1 + off;
-    format!("{:04}-{:02}-01 00:00:00", months.div_euclid(12), months.rem_euclid(12) + 1)
+    format!(
+        "{:04}-{:02}-01 00:00:00",
+        months.div_euclid(12),
+        months.rem_euclid(12) + 1
+    )
 }
 
 fn audit(c: &Compute, call: &Call) -> Result {
@@ -203,6 +234,10 @@ fn events(c: &Compute, call: &Call) -> Result {
             })
             .collect::<Result<Vec<Value>>>()
     })?;
-    let status = if partial { StatusCode::MULTI_STATUS } else { StatusCode::OK };
+    let status = if partial {
+        StatusCode::MULTI_STATUS
+    } else {
+        StatusCode::OK
+    };
     Ok(Response::json(status, &json!({"events": answers})))
 }

@@ -13,10 +13,12 @@ pub(super) fn add(table: &mut Table) {
     table.public(Method::GET, "/v2.1/", |_, request| show(request, false));
     table.public(Method::GET, "/v2", |_, request| show(request, true));
     table.public(Method::GET, "/v2/", |_, request| show(request, true));
-    table.public(Method::GET, "/v2.1/versions/{id}", |_, request| match request.param("id") {
-        "v2.1" => show(request, false),
-        "v2.0" => show(request, true),
-        _ => Err(crate::call::no_such_version()),
+    table.public(Method::GET, "/v2.1/versions/{id}", |_, request| {
+        match request.param("id") {
+            "v2.1" => show(request, false),
+            "v2.0" => show(request, true),
+            _ => Err(crate::call::no_such_version()),
+        }
     });
 }
 
@@ -26,7 +28,11 @@ fn document(request: &Request, legacy: bool) -> Value {
     } else {
         ("v2.1", "/v2.1/", "CURRENT", "2013-07-23T11:33:21Z")
     };
-    let (newest, oldest) = if legacy { (String::new(), "") } else { (NEWEST_VERSION.to_string(), "2.1") };
+    let (newest, oldest) = if legacy {
+        (String::new(), "")
+    } else {
+        (NEWEST_VERSION.to_string(), "2.1")
+    };
     json!({
         "id": id, "status": status, "version": newest, "min_version": oldest, "updated": updated,
         "links": [{"rel": "self", "href": request.url(path)}],

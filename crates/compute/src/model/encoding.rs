@@ -7,12 +7,19 @@ use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
 use rand::Rng;
 use sha2::{Digest, Sha224, Sha256};
 
-const LENIENT: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::RequireCanonical).with_decode_allow_trailing_bits(true));
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireCanonical)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// Python's `base64.b64decode`: line ends and other foreign characters are skipped.
 pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let kept: String = text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=')).collect();
+    let kept: String = text
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='))
+        .collect();
     LENIENT.decode(kept).ok()
 }
 
@@ -33,7 +40,9 @@ pub fn token_hash(token: &str) -> String {
 pub fn sanitize_hostname(name: &str) -> String {
     let ascii = name.chars().filter(char::is_ascii);
     let swapped = ascii.map(|c| if c == ' ' || c == '_' || c == '.' { '-' } else { c });
-    let kept: String = swapped.filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_').collect();
+    let kept: String = swapped
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '_')
+        .collect();
     let lower = kept.to_lowercase();
     let mut out: String = lower.trim_matches(|c| c == '.' || c == '-').into();
     out.truncate(63);
@@ -44,7 +53,9 @@ pub fn sanitize_hostname(name: &str) -> String {
 pub fn reservation_id() -> String {
     const CHARS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
     let mut rng = rand::rng();
-    let random: String = (0..8).map(|_| char::from(CHARS[rng.random_range(0..CHARS.len())])).collect();
+    let random: String = (0..8)
+        .map(|_| char::from(CHARS[rng.random_range(0..CHARS.len())]))
+        .collect();
     format!("r-{random}")
 }
 
@@ -80,17 +91,26 @@ pub fn json_bool(value: &serde_json::Value) -> Option<bool> {
 
 /// oslo.utils' text for what [`parse_bool`] does not know.
 pub fn not_a_bool(text: &str) -> String {
-    format!("Unrecognized value '{text}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', 'off', 'on', 't', 'true', 'y', 'yes'")
+    format!(
+        "Unrecognized value '{text}', acceptable values are: '0', '1', 'f', 'false', 'n', 'no', 'off', 'on', 't', 'true', 'y', 'yes'"
+    )
 }
 
 /// An IP address in its shortest spelling, as the API shows it; `None` for what is empty or none.
 pub fn canonical_address(value: &serde_json::Value) -> Option<String> {
-    value.as_str()?.parse::<std::net::IpAddr>().ok().map(|ip| ip.to_string())
+    value
+        .as_str()?
+        .parse::<std::net::IpAddr>()
+        .ok()
+        .map(|ip| ip.to_string())
 }
 
 /// A JSON number, or a string that is one, as schemas of Compute accept them.
 pub fn json_int(value: &serde_json::Value) -> Option<i64> {
-    value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i64)).or_else(|| value.as_str()?.trim().parse().ok())
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().filter(|f| f.fract() == 0.0).map(|f| f as i64))
+        .or_else(|| value.as_str()?.trim().parse().ok())
 }
 
 #[cfg(test)]

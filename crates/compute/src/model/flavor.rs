@@ -63,13 +63,19 @@ pub fn resources(flavor: &Value) -> std::collections::BTreeMap<String, u64> {
     let number = |key: &str| flavor[key].as_u64().unwrap_or(0);
     // The swap disk counts as disk, rounded up to whole GiB.
     let disk = number("root_gb") + number("ephemeral_gb") + number("swap").div_ceil(1024);
-    let mut out: std::collections::BTreeMap<String, u64> =
-        [("VCPU", number("vcpus")), ("MEMORY_MB", number("memory_mb")), ("DISK_GB", disk)]
-            .into_iter()
-            .map(|(class, amount)| (class.to_owned(), amount))
-            .collect();
+    let mut out: std::collections::BTreeMap<String, u64> = [
+        ("VCPU", number("vcpus")),
+        ("MEMORY_MB", number("memory_mb")),
+        ("DISK_GB", disk),
+    ]
+    .into_iter()
+    .map(|(class, amount)| (class.to_owned(), amount))
+    .collect();
     for (key, value) in flavor["extra_specs"].as_object().into_iter().flatten() {
-        if let (Some(class), Some(amount)) = (key.strip_prefix("resources:"), value.as_str().and_then(|v| v.parse().ok())) {
+        if let (Some(class), Some(amount)) = (
+            key.strip_prefix("resources:"),
+            value.as_str().and_then(|v| v.parse().ok()),
+        ) {
             out.insert(class.to_owned(), amount);
         }
     }

@@ -3,9 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
+use rsa::RsaPrivateKey;
 use rsa::pkcs1::{EncodeRsaPrivateKey, LineEnding};
 use rsa::traits::PublicKeyParts;
-use rsa::RsaPrivateKey;
 
 /// Why a key cannot be used, in upstream's words.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -32,8 +32,14 @@ pub fn ssh_fingerprint(public_key: &str) -> Result<String, KeyError> {
     let kind = public_key.split_whitespace().next().unwrap_or_default();
     let bytes = STANDARD.decode(blob).map_err(|_| KeyError::Fingerprint)?;
     // The blob begins with the length and name of the algorithm, which must be the one outside.
-    let length = bytes.get(..4).and_then(|l| l.try_into().ok()).map(u32::from_be_bytes).ok_or(KeyError::Fingerprint)?;
-    let inner = bytes.get(4..4usize.saturating_add(length as usize)).ok_or(KeyError::Fingerprint)?;
+    let length = bytes
+        .get(..4)
+        .and_then(|l| l.try_into().ok())
+        .map(u32::from_be_bytes)
+        .ok_or(KeyError::Fingerprint)?;
+    let inner = bytes
+        .get(4..4usize.saturating_add(length as usize))
+        .ok_or(KeyError::Fingerprint)?;
     if inner != kind.as_bytes() || bytes.len() <= 4 + inner.len() {
         return Err(KeyError::Fingerprint);
     }
@@ -43,7 +49,11 @@ pub fn ssh_fingerprint(public_key: &str) -> Result<String, KeyError> {
 /// The SHA-1-like fingerprint that X.509 key pairs show, over the certificate's DER.
 pub fn x509_fingerprint(certificate: &str) -> Result<String, KeyError> {
     let bad = |text: &str| KeyError::Certificate(text.to_owned());
-    let body: String = certificate.lines().map(str::trim).filter(|l| !l.starts_with("-----")).collect();
+    let body: String = certificate
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.starts_with("-----"))
+        .collect();
     if !certificate.contains("-----BEGIN CERTIFICATE-----") {
         return Err(bad("Unable to load PEM file"));
     }
@@ -58,11 +68,18 @@ pub fn generate() -> Result<(String, String), KeyError> {
     let key = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).map_err(|e| failed(&e))?;
     let private = key.to_pkcs1_pem(LineEnding::LF).map_err(|e| failed(&e))?;
     let mut blob = Vec::new();
-    for part in [b"ssh-rsa".to_vec(), mpint(&key.e().to_bytes_be()), mpint(&key.n().to_bytes_be())] {
+    for part in [
+        b"ssh-rsa".to_vec(),
+        mpint(&key.e().to_bytes_be()),
+        mpint(&key.n().to_bytes_be()),
+    ] {
         blob.extend((part.len() as u32).to_be_bytes());
         blob.extend(part);
     }
-    Ok((private.to_string(), format!("ssh-rsa {} Generated-by-Nova", STANDARD.encode(blob))))
+    Ok((
+        private.to_string(),
+        format!("ssh-rsa {} Generated-by-Nova", STANDARD.encode(blob)),
+    ))
 }
 
 /// A positive number as RFC 4251 writes it: a zero byte first where the top bit is set.
@@ -84,7 +101,13 @@ mod tests {
         assert!(private.starts_with("-----BEGIN RSA PRIVATE KEY-----"));
         let print = ssh_fingerprint(&public).unwrap();
         assert_eq!(print.split(':').count(), 16);
-        for bad in ["", "ssh-rsa", "ssh-rsa JUNK", "ssh-rsa AAAAB3NzaC1yc2E=", "ssh-dss AAAAB3NzaC1yc2EAAA=="] {
+        for bad in [
+            "",
+            "ssh-rsa",
+            "ssh-rsa JUNK",
+            "ssh-rsa AAAAB3NzaC1yc2E=",
+            "ssh-dss AAAAB3NzaC1yc2EAAA==",
+        ] {
             assert_eq!(ssh_fingerprint(bad), Err(KeyError::Fingerprint), "{bad}");
         }
     }

@@ -31,13 +31,17 @@ pub const RESOURCES: &[Resource] = resources! {
 };
 
 const NETWORK: &[&str] = &["fixed_ips", "floating_ips", "security_group_rules", "security_groups"];
-const FILES: &[&str] = &["injected_files", "injected_file_content_bytes", "injected_file_path_bytes"];
+const FILES: &[&str] = &[
+    "injected_files",
+    "injected_file_content_bytes",
+    "injected_file_path_bytes",
+];
 
 /// The resources that quota sets of 2.`minor` show. `since` is the first that leaves networking out: 36 for sets, 50 for classes.
 pub fn shown(minor: u16, since: u16) -> impl Iterator<Item = &'static Resource> {
     RESOURCES
         .iter()
-        .filter(move |r| !(minor >= since && NETWORK.contains(&r.name)) && !(minor >= 57 && FILES.contains(&r.name)))
+        .filter(move |r| !(minor >= since && NETWORK.contains(&r.name) || minor >= 57 && FILES.contains(&r.name)))
 }
 
 /// The default limit of a resource.

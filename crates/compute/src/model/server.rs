@@ -137,7 +137,11 @@ impl Server {
 
     /// The status clients see.
     pub fn status(&self) -> &'static str {
-        if self.deleted_at.is_some() { "DELETED" } else { state::status(&self.vm_state, self.task_state.as_deref()) }
+        if self.deleted_at.is_some() {
+            "DELETED"
+        } else {
+            state::status(&self.vm_state, self.task_state.as_deref())
+        }
     }
 
     /// Whether the lock keeps this caller out.
@@ -174,6 +178,19 @@ impl Server {
     }
 }
 
+/// An address of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// 4 or 6.
+    pub version: u8,
+    /// The address.
+    pub address: String,
+    /// `fixed` or `floating`.
+    pub kind: &'static str,
+    /// The hardware address of its interface.
+    pub mac: String,
+}
+
 /// What a view shows beside the server's own row.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
@@ -181,8 +198,8 @@ pub struct Surroundings {
     pub metadata: Map<String, Value>,
     /// Its tags, in order.
     pub tags: Vec<String>,
-    /// Its `addresses`, by network name: (version, address, `fixed` or `floating`, MAC).
-    pub addresses: Vec<(String, Vec<(u8, String, &'static str, String)>)>,
+    /// Its `addresses`, by network name.
+    pub addresses: Vec<(String, Vec<Address>)>,
     /// Names of its security groups.
     pub security_groups: Vec<String>,
     /// `UP`, `DOWN`, `MAINTENANCE`, `UNKNOWN` or empty.
@@ -245,7 +262,10 @@ pub fn view(
     put("tenant_id", json!(server.project_id));
     put("user_id", json!(server.user_id));
     put("metadata", Value::Object(around.metadata.clone()));
-    put("hostId", json!(super::encoding::host_id(server.host.as_deref(), &server.project_id)));
+    put(
+        "hostId",
+        json!(super::encoding::host_id(server.host.as_deref(), &server.project_id)),
+    );
     put("image", image_view(server, minor, bookmark));
     put("flavor", flavor_view(server, shown, bookmark));
     put("created", json!(api::time::iso8601_z(server.created_at)));
@@ -254,7 +274,10 @@ pub fn view(
     put("accessIPv4", json!(server.access_ip_v4.as_deref().unwrap_or_default()));
     put("accessIPv6", json!(server.access_ip_v6.as_deref().unwrap_or_default()));
     put("links", links("servers", &server.id));
-    put("OS-DCF:diskConfig", json!(if server.auto_disk_config { "AUTO" } else { "MANUAL" }));
+    put(
+        "OS-DCF:diskConfig",
+        json!(if server.auto_disk_config { "AUTO" } else { "MANUAL" }),
+    );
     if matches!(status, "ERROR" | "DELETED")
         && let Some(fault) = fault_view(server, shown.admin)
     {
@@ -264,13 +287,26 @@ pub fn view(
         put("progress", json!(server.progress));
     }
     if shown.whole {
-        put("OS-EXT-AZ:availability_zone", json!(server.availability_zone.as_deref().unwrap_or_default()));
+        put(
+            "OS-EXT-AZ:availability_zone",
+            json!(server.availability_zone.as_deref().unwrap_or_default()),
+        );
         put("config_drive", json!(server.config_drive));
         put("key_name", json!(server.key_name));
-        put("OS-SRV-USG:launched_at", json!(server.launched_at.map(api::time::naive_micros)));
-        put("OS-SRV-USG:terminated_at", json!(server.terminated_at.map(api::time::naive_micros)));
+        put(
+            "OS-SRV-USG:launched_at",
+            json!(server.launched_at.map(api::time::naive_micros)),
+        );
+        put(
+            "OS-SRV-USG:terminated_at",
+            json!(server.terminated_at.map(api::time::naive_micros)),
+        );
         if !around.security_groups.is_empty() {
-            let groups: Vec<Value> = around.security_groups.iter().map(|name| json!({"name": name})).collect();
+            let groups: Vec<Value> = around
+                .security_groups
+                .iter()
+                .map(|name| json!({"name": name}))
+                .collect();
             put("security_groups", Value::Array(groups));
         }
         put("OS-EXT-STS:task_state", json!(server.task_state));
@@ -313,7 +349,10 @@ pub fn view(
         put("tags", json!(around.tags));
     }
     if minor >= 63 {
-        put("trusted_image_certificates", server.trusted_certs.clone().unwrap_or(Value::Null));
+        put(
+            "trusted_image_certificates",
+            server.trusted_certs.clone().unwrap_or(Value::Null),
+        );
     }
     if shown.groups && minor >= 71 {
         put("server_groups", json!(around.group.iter().collect::<Vec<_>>()));
@@ -341,7 +380,7 @@ pub fn addresses_view(server: &Server, around: &Surroundings, extended: bool) ->
 /// The addresses by network, as `GET …/ips` has them.
 pub fn networks_view(around: &Surroundings, extended: bool) -> Value {
     let networks = around.addresses.iter().map(|(label, addresses)| {
-        let list = addresses.iter().map(|(version, address, kind, mac)| {
+        let list = addresses.iter().map(|Address { version, address, kind, mac }| {
             if extended {
                 json!({"version": version, "addr": address, "OS-EXT-IPS:type": kind, "OS-EXT-IPS-MAC:mac_addr": mac})
             } else {
@@ -357,7 +396,8 @@ fn image_view(server: &Server, minor: u16, bookmark: &dyn Fn(&str, &str) -> Stri
     if server.image_id.is_empty() {
         return json!("");
     }
-    let mut image = json!({"id": server.image_id, "links": [{"rel": "bookmark", "href": bookmark("images", &server.image_id)}]});
+    let mut image =
+        json!({"id": server.image_id, "links": [{"rel": "bookmark", "href": bookmark("images", &server.image_id)}]});
     if minor >= 98 {
         image["properties"] = known_image_properties(&server.image["properties"]);
     }
@@ -367,9 +407,17 @@ fn image_view(server: &Server, minor: u16, bookmark: &dyn Fn(&str, &str) -> Stri
 /// The image properties that mean something to Compute, by their prefixes and names (nova.objects.ImageMetaProps).
 fn known_image_properties(properties: &Value) -> Value {
     const PREFIXES: &[&str] = &["hw_", "os_", "img_", "trait:", "vmware_"];
-    const NAMES: &[&str] = &["hypervisor_type", "auto_disk_config", "cache_in_nova", "bittorrent", "architecture", "owner_specified_shim"];
+    const NAMES: &[&str] = &[
+        "hypervisor_type",
+        "auto_disk_config",
+        "cache_in_nova",
+        "bittorrent",
+        "architecture",
+        "owner_specified_shim",
+    ];
     let all = properties.as_object().into_iter().flatten();
-    let known = all.filter(|(k, v)| (PREFIXES.iter().any(|p| k.starts_with(p)) || NAMES.contains(&k.as_str())) && !v.is_null());
+    let known =
+        all.filter(|(k, v)| (PREFIXES.iter().any(|p| k.starts_with(p)) || NAMES.contains(&k.as_str())) && !v.is_null());
     Value::Object(known.map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
@@ -395,7 +443,11 @@ fn fault_view(server: &Server, admin: bool) -> Option<Value> {
         "created": api::time::iso8601_z(server.fault_created_at.unwrap_or_default()),
         "message": server.fault_message.as_deref().unwrap_or_default(),
     });
-    if let Some(details) = server.fault_details.as_deref().filter(|d| !d.is_empty() && (admin || code != 500)) {
+    if let Some(details) = server
+        .fault_details
+        .as_deref()
+        .filter(|d| !d.is_empty() && (admin || code != 500))
+    {
         fault["details"] = json!(details);
     }
     Some(fault)

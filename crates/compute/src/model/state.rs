@@ -31,46 +31,61 @@ pub const SHELVED: &str = "shelved";
 /// It is an image, without a host.
 pub const SHELVED_OFFLOADED: &str = "shelved_offloaded";
 
-const STATUSES: &[(&str, &[(Option<&str>, &str)])] = &[
-    (ACTIVE, &[
-        (None, "ACTIVE"),
-        (Some("rebooting"), "REBOOT"),
-        (Some("reboot_pending"), "REBOOT"),
-        (Some("reboot_started"), "REBOOT"),
-        (Some("rebooting_hard"), "HARD_REBOOT"),
-        (Some("reboot_pending_hard"), "HARD_REBOOT"),
-        (Some("reboot_started_hard"), "HARD_REBOOT"),
-        (Some("updating_password"), "PASSWORD"),
-        (Some("rebuilding"), "REBUILD"),
-        (Some("rebuild_block_device_mapping"), "REBUILD"),
-        (Some("rebuild_spawning"), "REBUILD"),
-        (Some("migrating"), "MIGRATING"),
-        (Some("resize_prep"), "RESIZE"),
-        (Some("resize_migrating"), "RESIZE"),
-        (Some("resize_migrated"), "RESIZE"),
-        (Some("resize_finish"), "RESIZE"),
-    ]),
+/// What each task_state makes of a vm_state; `None` is no task, or any other.
+type ByTask = &'static [(Option<&'static str>, &'static str)];
+
+const STATUSES: &[(&str, ByTask)] = &[
+    (
+        ACTIVE,
+        &[
+            (None, "ACTIVE"),
+            (Some("rebooting"), "REBOOT"),
+            (Some("reboot_pending"), "REBOOT"),
+            (Some("reboot_started"), "REBOOT"),
+            (Some("rebooting_hard"), "HARD_REBOOT"),
+            (Some("reboot_pending_hard"), "HARD_REBOOT"),
+            (Some("reboot_started_hard"), "HARD_REBOOT"),
+            (Some("updating_password"), "PASSWORD"),
+            (Some("rebuilding"), "REBUILD"),
+            (Some("rebuild_block_device_mapping"), "REBUILD"),
+            (Some("rebuild_spawning"), "REBUILD"),
+            (Some("migrating"), "MIGRATING"),
+            (Some("resize_prep"), "RESIZE"),
+            (Some("resize_migrating"), "RESIZE"),
+            (Some("resize_migrated"), "RESIZE"),
+            (Some("resize_finish"), "RESIZE"),
+        ],
+    ),
     (BUILDING, &[(None, "BUILD")]),
-    (STOPPED, &[
-        (None, "SHUTOFF"),
-        (Some("resize_prep"), "RESIZE"),
-        (Some("resize_migrating"), "RESIZE"),
-        (Some("resize_migrated"), "RESIZE"),
-        (Some("resize_finish"), "RESIZE"),
-        (Some("rebuilding"), "REBUILD"),
-        (Some("rebuild_block_device_mapping"), "REBUILD"),
-        (Some("rebuild_spawning"), "REBUILD"),
-    ]),
-    (RESIZED, &[(None, "VERIFY_RESIZE"), (Some("resize_reverting"), "REVERT_RESIZE")]),
+    (
+        STOPPED,
+        &[
+            (None, "SHUTOFF"),
+            (Some("resize_prep"), "RESIZE"),
+            (Some("resize_migrating"), "RESIZE"),
+            (Some("resize_migrated"), "RESIZE"),
+            (Some("resize_finish"), "RESIZE"),
+            (Some("rebuilding"), "REBUILD"),
+            (Some("rebuild_block_device_mapping"), "REBUILD"),
+            (Some("rebuild_spawning"), "REBUILD"),
+        ],
+    ),
+    (
+        RESIZED,
+        &[(None, "VERIFY_RESIZE"), (Some("resize_reverting"), "REVERT_RESIZE")],
+    ),
     (PAUSED, &[(None, "PAUSED"), (Some("migrating"), "MIGRATING")]),
     (SUSPENDED, &[(None, "SUSPENDED")]),
     (RESCUED, &[(None, "RESCUE")]),
-    (ERROR, &[
-        (None, "ERROR"),
-        (Some("rebuilding"), "REBUILD"),
-        (Some("rebuild_block_device_mapping"), "REBUILD"),
-        (Some("rebuild_spawning"), "REBUILD"),
-    ]),
+    (
+        ERROR,
+        &[
+            (None, "ERROR"),
+            (Some("rebuilding"), "REBUILD"),
+            (Some("rebuild_block_device_mapping"), "REBUILD"),
+            (Some("rebuild_spawning"), "REBUILD"),
+        ],
+    ),
     (DELETED, &[(None, "DELETED")]),
     (SOFT_DELETED, &[(None, "SOFT_DELETED")]),
     (SHELVED, &[(None, "SHELVED")]),
@@ -79,8 +94,14 @@ const STATUSES: &[(&str, &[(Option<&str>, &str)])] = &[
 
 /// The `status` a client sees.
 pub fn status(vm_state: &str, task_state: Option<&str>) -> &'static str {
-    let Some((_, tasks)) = STATUSES.iter().find(|(state, _)| *state == vm_state) else { return "UNKNOWN" };
-    tasks.iter().find(|(task, _)| *task == task_state).or(tasks.first()).map_or("UNKNOWN", |(_, status)| status)
+    let Some((_, tasks)) = STATUSES.iter().find(|(state, _)| *state == vm_state) else {
+        return "UNKNOWN";
+    };
+    tasks
+        .iter()
+        .find(|(task, _)| *task == task_state)
+        .or(tasks.first())
+        .map_or("UNKNOWN", |(_, status)| status)
 }
 
 /// The vm_states and task_states (`None`: any) that `status` filters mean.
@@ -199,16 +220,22 @@ actions! {
 /// nova.exception.InstanceInvalidState as the API answers it.
 pub fn invalid_state(action: &str, server_id: &str, attribute: &str, state: Option<&str>) -> Error {
     match state {
-        Some(state) => {
-            Error::conflict(format!("Cannot '{action}' instance {server_id} while it is in {attribute} {state}"))
-        }
+        Some(state) => Error::conflict(format!(
+            "Cannot '{action}' instance {server_id} while it is in {attribute} {state}"
+        )),
         None => Error::conflict(format!("Instance {server_id} is in an invalid state for '{action}'")),
     }
 }
 
 /// The reboot task states.
-pub const REBOOTING: &[&str] =
-    &["rebooting", "reboot_pending", "reboot_started", "rebooting_hard", "reboot_pending_hard", "reboot_started_hard"];
+pub const REBOOTING: &[&str] = &[
+    "rebooting",
+    "reboot_pending",
+    "reboot_started",
+    "rebooting_hard",
+    "reboot_pending_hard",
+    "reboot_started_hard",
+];
 
 #[cfg(test)]
 mod tests {

@@ -39,7 +39,9 @@ impl DesiredState for Desired {
         let node = node.to_owned();
         Box::pin(async move {
             let since = self.0.db.read(|tx| {
-                let Some(changes) = Feed::since(tx, cursor.0 as i64)? else { return Ok(Since::TooOld) };
+                let Some(changes) = Feed::since(tx, cursor.0 as i64)? else {
+                    return Ok(Since::TooOld);
+                };
                 let newest = changes.last().map_or(cursor, |c| Cursor(c.sequence.max(0) as u64));
                 let mut ids: Vec<String> = Vec::new();
                 for change in changes.into_iter().filter(|c| c.topic == "server") {
@@ -66,8 +68,14 @@ fn changes_for(tx: &mut Tx<'_>, compute: &Compute, node: &str, ids: &[String]) -
                 here.push(server);
             } else if is_here || server.saved["left"] == node {
                 let Ok(id) = Uuid::parse_str(&server.id) else { continue };
-                let key = ObjectKey { kind: ObjectKind::Server, id };
-                out.push(Change::Delete { key, revision: server.revision.max(0) as u64 });
+                let key = ObjectKey {
+                    kind: ObjectKind::Server,
+                    id,
+                };
+                out.push(Change::Delete {
+                    key,
+                    revision: server.revision.max(0) as u64,
+                });
             }
         }
     }
@@ -90,21 +98,37 @@ pub fn desired_servers(tx: &mut Tx<'_>, compute: &Compute, rows: &[Server]) -> R
     let mut out = Vec::with_capacity(rows.len());
     for server in rows {
         let mut groups: Vec<String> = Vec::new();
-        for (_, name) in nics.get(&server.id).into_iter().flatten().flat_map(|nic| &nic.security_groups) {
+        for (_, name) in nics
+            .get(&server.id)
+            .into_iter()
+            .flatten()
+            .flat_map(|nic| &nic.security_groups)
+        {
             if !groups.contains(name) {
                 groups.push(name.clone());
             }
         }
         let texts = metadata.remove(&server.id).unwrap_or_default();
-        let texts = texts.into_iter().map(|(k, v)| (k, v.as_str().unwrap_or_default().to_owned())).collect();
+        let texts = texts
+            .into_iter()
+            .map(|(k, v)| (k, v.as_str().unwrap_or_default().to_owned()))
+            .collect();
         let ports = ports.remove(&server.id).unwrap_or_default();
-        let ports = ports.into_iter().filter_map(|p| Some(ServerPort { port_id: Uuid::parse_str(&p.port_id).ok()?, tag: p.tag }));
+        let ports = ports.into_iter().filter_map(|p| {
+            Some(ServerPort {
+                port_id: Uuid::parse_str(&p.port_id).ok()?,
+                tag: p.tag,
+            })
+        });
         let Some(wanted) = wanted(server, ports.collect(), texts, groups) else {
             tracing::error!(server = server.id, "a server's row cannot be told to its node");
             continue;
         };
         let revision = server.revision.max(0) as u64;
-        out.push(Versioned { revision, object: Object::Server(Box::new(wanted)) });
+        out.push(Versioned {
+            revision,
+            object: Object::Server(Box::new(wanted)),
+        });
     }
     Ok(out)
 }
@@ -124,16 +148,24 @@ fn wanted(
         _ => WantedPower::Deleted,
     };
     let image = image_ref(server);
-    let shutdown = server.image["properties"]["os_shutdown_timeout"].as_str().and_then(|t| t.parse().ok()).unwrap_or(60);
+    let shutdown = server.image["properties"]["os_shutdown_timeout"]
+        .as_str()
+        .and_then(|t| t.parse().ok())
+        .unwrap_or(60);
     let key_pair = server.key_pair.as_ref().map(|key| KeyPair {
         name: text(key, "name"),
         kind: text(key, "type"),
         public_key: text(key, "public_key"),
     });
-    let personality = server.personality.as_array().into_iter().flatten().map(|file| Personality {
-        path: text(file, "path"),
-        contents: Secret::new(text(file, "contents")),
-    });
+    let personality = server
+        .personality
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|file| Personality {
+            path: text(file, "path"),
+            contents: Secret::new(text(file, "contents")),
+        });
     Some(Wanted {
         id: Uuid::parse_str(&server.id).ok()?,
         name: server.name.clone(),
@@ -142,7 +174,10 @@ fn wanted(
         user_id: server.user_id.clone(),
         flavor: flavor(server),
         image,
-        power: Power { wanted: wanted_power, generation: number(server.power_generation) },
+        power: Power {
+            wanted: wanted_power,
+            generation: number(server.power_generation),
+        },
         soft_reboot: number(server.soft_reboot),
         hard_reboot: number(server.hard_reboot),
         rebuild: number(server.rebuild),
@@ -169,7 +204,8 @@ fn text(value: &Value, key: &str) -> String {
 
 fn texts(value: &Value) -> BTreeMap<String, String> {
     let all = value.as_object().into_iter().flatten();
-    all.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    all.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+        .collect()
 }
 
 fn flavor(server: &Server) -> Flavor {

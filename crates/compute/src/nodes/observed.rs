@@ -70,16 +70,25 @@ fn judge(server: &mut Server, seen: &ServerObserved, now: i64) -> Outcome {
         }
         return Outcome::UnderWay;
     }
-    let Some(vm_state) = vm_state(server, seen.power_state) else { return Outcome::UnderWay };
+    let Some(vm_state) = vm_state(server, seen.power_state) else {
+        return Outcome::UnderWay;
+    };
     // Something that Compute does by itself is not ended by a node's report.
-    let own_task = matches!(server.task_state.as_deref(), Some("image_snapshot" | "image_uploading" | "image_pending_upload" | "image_snapshot_pending"));
+    let own_task = matches!(
+        server.task_state.as_deref(),
+        Some("image_snapshot" | "image_uploading" | "image_pending_upload" | "image_snapshot_pending")
+    );
     if own_task {
         return Outcome::UnderWay;
     }
     let was_under_way = server.task_state.take().is_some() || server.vm_state == state::BUILDING;
     if server.vm_state != state::ERROR || was_under_way {
         server.vm_state = vm_state.into();
-        server.progress = if vm_state == state::ACTIVE { 100 } else { server.progress };
+        server.progress = if vm_state == state::ACTIVE {
+            100
+        } else {
+            server.progress
+        };
     }
     if server.launched_at.is_none() && vm_state != state::ERROR {
         server.launched_at = Some(now);
@@ -98,7 +107,10 @@ fn vm_state(server: &Server, power: PowerState) -> Option<&'static str> {
         return Some(state::RESIZED);
     }
     let kept = [state::RESIZED, state::RESCUED, state::SHELVED];
-    if let Some(kept) = kept.into_iter().find(|k| *k == server.vm_state && task != Some("resize_reverting")) {
+    if let Some(kept) = kept
+        .into_iter()
+        .find(|k| *k == server.vm_state && task != Some("resize_reverting"))
+    {
         return Some(kept);
     }
     Some(match (server.power_wanted.as_str(), power) {
@@ -124,7 +136,10 @@ mod tests {
             revision: 1,
             power_state: power,
             progress,
-            reached: Reached { power: generation, ..Reached::default() },
+            reached: Reached {
+                power: generation,
+                ..Reached::default()
+            },
             fault: None,
             launched_at: None,
             vnc_port: None,
@@ -137,15 +152,30 @@ mod tests {
     #[test]
     fn a_server_becomes_active_only_when_all_is_reached() {
         let mut s = server("a", "p");
-        assert_eq!(apply(&mut s, &seen(PowerState::NoState, Progress::Networking, 0), 5), Outcome::UnderWay);
+        assert_eq!(
+            apply(&mut s, &seen(PowerState::NoState, Progress::Networking, 0), 5),
+            Outcome::UnderWay
+        );
         assert_eq!((s.status(), s.task_state.as_deref()), ("BUILD", Some("networking")));
-        assert_eq!(apply(&mut s, &seen(PowerState::Running, Progress::Settled, 1), 6), Outcome::Reached);
-        assert_eq!((s.status(), s.task_state.as_deref(), s.launched_at), ("ACTIVE", None, Some(6)));
+        assert_eq!(
+            apply(&mut s, &seen(PowerState::Running, Progress::Settled, 1), 6),
+            Outcome::Reached
+        );
+        assert_eq!(
+            (s.status(), s.task_state.as_deref(), s.launched_at),
+            ("ACTIVE", None, Some(6))
+        );
         s.want("stopped");
         s.task_state = Some("powering-off".into());
-        assert_eq!(apply(&mut s, &seen(PowerState::Running, Progress::Settled, 1), 7), Outcome::UnderWay);
+        assert_eq!(
+            apply(&mut s, &seen(PowerState::Running, Progress::Settled, 1), 7),
+            Outcome::UnderWay
+        );
         assert_eq!(s.task_state.as_deref(), Some("powering-off"));
-        assert_eq!(apply(&mut s, &seen(PowerState::Shutdown, Progress::Settled, 2), 8), Outcome::Reached);
+        assert_eq!(
+            apply(&mut s, &seen(PowerState::Shutdown, Progress::Settled, 2), 8),
+            Outcome::Reached
+        );
         assert_eq!(s.status(), "SHUTOFF");
     }
 
@@ -161,7 +191,11 @@ mod tests {
     fn a_fault_is_an_error_until_something_is_asked_anew() {
         let mut s = server("a", "p");
         let mut report = seen(PowerState::NoState, Progress::Settled, 0);
-        report.fault = Some(Fault { code: 500, message: "no disk".into(), details: String::new() });
+        report.fault = Some(Fault {
+            code: 500,
+            message: "no disk".into(),
+            details: String::new(),
+        });
         assert_eq!(apply(&mut s, &report, 3), Outcome::Failed("no disk".into()));
         assert_eq!((s.status(), s.fault_message.as_deref()), ("ERROR", Some("no disk")));
         s.hard_reboot += 1;

@@ -67,14 +67,35 @@ fn introduce(tx: &mut Tx<'_>, compute: &Compute, hello: &NodeHello, now: i64) ->
     };
     let inventory: BTreeMap<String, ClassRoom> = [
         ("VCPU", room(u64::from(hello.vcpus), 0, config.cpu_allocation_ratio)),
-        ("MEMORY_MB", room(hello.memory_mib, config.reserved_host_memory_mb, config.ram_allocation_ratio)),
-        ("DISK_GB", room(hello.disk_gib, config.reserved_host_disk_gb, config.disk_allocation_ratio)),
+        (
+            "MEMORY_MB",
+            room(
+                hello.memory_mib,
+                config.reserved_host_memory_mb,
+                config.ram_allocation_ratio,
+            ),
+        ),
+        (
+            "DISK_GB",
+            room(
+                hello.disk_gib,
+                config.reserved_host_disk_gb,
+                config.disk_allocation_ratio,
+            ),
+        ),
     ]
     .into_iter()
     .map(|(class, room)| (class.to_owned(), room))
     .collect();
-    let name = if hello.hypervisor_hostname.is_empty() { &hello.hostname } else { &hello.hypervisor_hostname };
-    compute.neighbours.capacity.ensure_provider(tx, &id, name, &inventory, &traits(hello))
+    let name = if hello.hypervisor_hostname.is_empty() {
+        &hello.hostname
+    } else {
+        &hello.hypervisor_hostname
+    };
+    compute
+        .neighbours
+        .capacity
+        .ensure_provider(tx, &id, name, &inventory, &traits(hello))
 }
 
 /// The standard traits that follow from what a node says of itself.
@@ -88,7 +109,12 @@ fn traits(hello: &NodeHello) -> Vec<String> {
         "COMPUTE_IMAGE_TYPE_QCOW2".to_owned(),
         "COMPUTE_IMAGE_TYPE_RAW".to_owned(),
     ];
-    for (feature, name) in [("aes", "HW_CPU_X86_AESNI"), ("avx", "HW_CPU_X86_AVX"), ("avx2", "HW_CPU_X86_AVX2"), ("vmx", "HW_CPU_X86_VMX")] {
+    for (feature, name) in [
+        ("aes", "HW_CPU_X86_AESNI"),
+        ("avx", "HW_CPU_X86_AVX"),
+        ("avx2", "HW_CPU_X86_AVX2"),
+        ("vmx", "HW_CPU_X86_VMX"),
+    ] {
         if hello.cpu.features.iter().any(|f| f == feature) {
             out.push(name.to_owned());
         }
@@ -149,14 +175,24 @@ fn observe(
     sequence: i64,
     now: i64,
 ) -> Result<(), api::Error> {
-    let Some(mut server) = current(tx, node, &seen.id.to_string(), sequence)? else { return Ok(()) };
+    let Some(mut server) = current(tx, node, &seen.id.to_string(), sequence)? else {
+        return Ok(());
+    };
     let was_resizing = server.task_state.as_deref() == Some("resize_prep");
     let outcome = observed::apply(&mut server, seen, now);
     if was_resizing && outcome != Outcome::UnderWay {
-        let status = if outcome == Outcome::Reached { "finished" } else { "error" };
+        let status = if outcome == Outcome::Reached {
+            "finished"
+        } else {
+            "error"
+        };
         moves::set_status(tx, &server.id, status)?;
     }
     server.reported = sequence;
+    if outcome == Outcome::Reached {
+        // The guest has it now; nobody else needs it.
+        server.admin_password = None;
+    }
     let failure = match &outcome {
         Outcome::UnderWay => None,
         Outcome::Reached => Some(None),

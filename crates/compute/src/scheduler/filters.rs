@@ -35,14 +35,23 @@ fn availability_zone(host: &Host, wish: &Wish, _: &Facts) -> bool {
 
 fn requested(host: &Host, wish: &Wish, _: &Facts) -> bool {
     wish.requested_host.as_ref().is_none_or(|h| *h == host.node.host)
-        && wish.requested_node.as_ref().is_none_or(|n| *n == host.node.hypervisor_hostname)
+        && wish
+            .requested_node
+            .as_ref()
+            .is_none_or(|n| *n == host.node.hypervisor_hostname)
 }
 
 /// ImagePropertiesFilter: architecture and hypervisor.
 fn image_properties(host: &Host, wish: &Wish, _: &Facts) -> bool {
-    let property = |names: &[&str]| names.iter().find_map(|n| wish.image_properties[n].as_str()).map(str::to_lowercase);
+    let property = |names: &[&str]| {
+        names
+            .iter()
+            .find_map(|n| wish.image_properties[n].as_str())
+            .map(str::to_lowercase)
+    };
     let arch = &host.node.hello.cpu.arch;
-    let arch_fits = property(&["hw_architecture", "architecture"]).is_none_or(|wanted| arch.is_empty() || canonical(&wanted) == canonical(arch));
+    let arch_fits = property(&["hw_architecture", "architecture"])
+        .is_none_or(|wanted| arch.is_empty() || canonical(&wanted) == canonical(arch));
     let kind = host.node.hello.hypervisor_type.to_lowercase();
     let kind_fits = property(&["img_hv_type", "hypervisor_type"])
         .is_none_or(|wanted| wanted == kind || matches!(wanted.as_str(), "qemu" | "kvm"));
@@ -61,7 +70,9 @@ fn canonical(arch: &str) -> &str {
 /// ComputeCapabilitiesFilter: extra specs `capabilities:KEY`.
 fn capabilities(host: &Host, wish: &Wish, _: &Facts) -> bool {
     specs(wish).all(|(key, wanted)| {
-        let Some(key) = key.strip_prefix("capabilities:") else { return true };
+        let Some(key) = key.strip_prefix("capabilities:") else {
+            return true;
+        };
         let hello = &host.node.hello;
         let is = match key {
             "hypervisor_type" => hello.hypervisor_type.clone(),
@@ -82,17 +93,21 @@ fn capabilities(host: &Host, wish: &Wish, _: &Facts) -> bool {
 fn required_traits(host: &Host, wish: &Wish, _: &Facts) -> bool {
     let image = wish.image_properties.as_object().into_iter().flatten();
     let image = image.filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)));
-    specs(wish).chain(image).all(|(key, value)| match (key.strip_prefix("trait:"), value) {
-        (Some(name), "required") => host.room.traits.iter().any(|t| t == name),
-        (Some(name), "forbidden") => !host.room.traits.iter().any(|t| t == name),
-        _ => true,
-    })
+    specs(wish)
+        .chain(image)
+        .all(|(key, value)| match (key.strip_prefix("trait:"), value) {
+            (Some(name), "required") => host.room.traits.iter().any(|t| t == name),
+            (Some(name), "forbidden") => !host.room.traits.iter().any(|t| t == name),
+            _ => true,
+        })
 }
 
 /// AggregateInstanceExtraSpecsFilter: extra specs `aggregate_instance_extra_specs:KEY`.
 fn aggregate_extra_specs(host: &Host, wish: &Wish, _: &Facts) -> bool {
     specs(wish).all(|(key, wanted)| {
-        let Some(key) = key.strip_prefix("aggregate_instance_extra_specs:") else { return true };
+        let Some(key) = key.strip_prefix("aggregate_instance_extra_specs:") else {
+            return true;
+        };
         match host.aggregate_metadata.get(key) {
             Some(values) => values.iter().any(|is| matches_spec(is, wanted)),
             None => wanted == "!",
@@ -121,7 +136,9 @@ fn same_host(host: &Host, wish: &Wish, facts: &Facts) -> bool {
 }
 
 fn different_host(host: &Host, wish: &Wish, facts: &Facts) -> bool {
-    hinted(&wish.hints, "different_host").iter().all(|id| facts.hosts_of.get(id) != Some(&host.node.host))
+    hinted(&wish.hints, "different_host")
+        .iter()
+        .all(|id| facts.hosts_of.get(id) != Some(&host.node.host))
 }
 
 fn specs(wish: &Wish) -> impl Iterator<Item = (&str, &str)> {
@@ -134,9 +151,7 @@ fn matches_spec(is: &str, wanted: &str) -> bool {
     let mut words = wanted.split_whitespace();
     let Some(op) = words.next() else { return is.is_empty() };
     let rest: Vec<&str> = words.collect();
-    let number = |order: fn(f64, f64) -> bool| {
-        matches!((is.parse::<f64>(), rest.first().map(|w| w.parse::<f64>())), (Ok(a), Some(Ok(b))) if order(a, b))
-    };
+    let number = |order: fn(f64, f64) -> bool| matches!((is.parse::<f64>(), rest.first().map(|w| w.parse::<f64>())), (Ok(a), Some(Ok(b))) if order(a, b));
     let text = rest.first().copied().unwrap_or_default();
     match op {
         "=" | ">=" => number(|a, b| a >= b),

@@ -100,16 +100,24 @@ pub fn place(
     let forced = wish.forced_host.is_some() || wish.forced_node.is_some();
     candidates.retain(|host| {
         let chosen = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        let here = chosen(&wish.forced_host, &host.node.host) && chosen(&wish.forced_node, &host.node.hypervisor_hostname);
+        let here =
+            chosen(&wish.forced_host, &host.node.host) && chosen(&wish.forced_node, &host.node.hypervisor_hostname);
         here && (forced || filters::pass(host, wish, &facts))
     });
     weighers::order(&mut candidates, wish, &facts);
-    let consumer =
-        Consumer { uuid: wish.server_id.clone(), project_id: wish.project_id.clone(), user_id: wish.user_id.clone() };
+    let consumer = Consumer {
+        uuid: wish.server_id.clone(),
+        project_id: wish.project_id.clone(),
+        user_id: wish.user_id.clone(),
+    };
     for host in candidates {
         if capacity.claim(tx, &consumer, &host.node.id, &resources)? {
             let Host { node, zone, .. } = host;
-            return Ok(Some(Placed { host: node.host, node: node.hypervisor_hostname, zone }));
+            return Ok(Some(Placed {
+                host: node.host,
+                node: node.hypervisor_hostname,
+                zone,
+            }));
         }
     }
     Ok(None)
@@ -123,8 +131,11 @@ fn hosts_with_room(
     resources: &BTreeMap<String, u64>,
     now: i64,
 ) -> Result<Vec<Host>, api::Error> {
-    let mut rooms: HashMap<String, ProviderRoom> =
-        capacity.candidates(tx, resources)?.into_iter().map(|room| (room.uuid.clone(), room)).collect();
+    let mut rooms: HashMap<String, ProviderRoom> = capacity
+        .candidates(tx, resources)?
+        .into_iter()
+        .map(|room| (room.uuid.clone(), room))
+        .collect();
     let nodes = hosts::nodes(tx)?;
     let all = aggregates::all(tx)?;
     let members = match &wish.group {
@@ -132,7 +143,11 @@ fn hosts_with_room(
         None => HashMap::new(),
     };
     // Counting every server is only worth it where there is a choice.
-    let used = if nodes.len() > 1 { hosts::used(tx)? } else { HashMap::new() };
+    let used = if nodes.len() > 1 {
+        hosts::used(tx)?
+    } else {
+        HashMap::new()
+    };
     Ok(nodes
         .into_iter()
         .filter_map(|node| {
@@ -140,10 +155,16 @@ fn hosts_with_room(
             let mut metadata: HashMap<String, Vec<String>> = HashMap::new();
             for aggregate in all.iter().filter(|a| a.hosts.contains(&node.host)) {
                 for (key, value) in &aggregate.metadata {
-                    metadata.entry(key.clone()).or_default().push(value.as_str().unwrap_or_default().to_owned());
+                    metadata
+                        .entry(key.clone())
+                        .or_default()
+                        .push(value.as_str().unwrap_or_default().to_owned());
                 }
             }
-            let zone = metadata.get("availability_zone").and_then(|z| z.first()).unwrap_or(&config.default_availability_zone);
+            let zone = metadata
+                .get("availability_zone")
+                .and_then(|z| z.first())
+                .unwrap_or(&config.default_availability_zone);
             Some(Host {
                 zone: zone.clone(),
                 up: node.service.is_up(now, config.service_down_seconds),
@@ -160,7 +181,11 @@ fn hosts_with_room(
 fn facts(tx: &mut Tx<'_>, wish: &Wish) -> Result<Facts, api::Error> {
     let group = match &wish.group {
         Some(id) => groups::find(tx, id)?.map(|g| {
-            let most = g.rules.get("max_server_per_host").and_then(crate::model::encoding::json_int).unwrap_or(1);
+            let most = g
+                .rules
+                .get("max_server_per_host")
+                .and_then(crate::model::encoding::json_int)
+                .unwrap_or(1);
             (g.policy, most)
         }),
         None => None,
@@ -179,7 +204,11 @@ fn facts(tx: &mut Tx<'_>, wish: &Wish) -> Result<Facts, api::Error> {
         Some(id) => groups::hosts(tx, id)?.is_empty(),
         None => true,
     };
-    Ok(Facts { group, group_is_empty, hosts_of })
+    Ok(Facts {
+        group,
+        group_is_empty,
+        hosts_of,
+    })
 }
 
 /// A hint that may be one text or a list of texts.

@@ -18,17 +18,23 @@ pub(super) fn order(hosts: &mut Vec<Host>, _wish: &Wish, facts: &Facts) {
     }
     let mut ranked: Vec<(f64, Host)> = weights.into_iter().zip(std::mem::take(hosts)).collect();
     ranked.sort_by(|(a, x), (b, y)| {
-        b.total_cmp(a).then(x.servers.cmp(&y.servers)).then_with(|| x.node.host.cmp(&y.node.host))
+        b.total_cmp(a)
+            .then(x.servers.cmp(&y.servers))
+            .then_with(|| x.node.host.cmp(&y.node.host))
     });
     hosts.extend(ranked.into_iter().map(|(_, host)| host));
 }
 
 fn free(host: &Host, class: &str) -> f64 {
-    host.room.classes.get(class).map_or(0.0, |c| (c.total.saturating_sub(c.reserved)) as f64 * c.allocation_ratio - c.used as f64)
+    host.room.classes.get(class).map_or(0.0, |c| {
+        (c.total.saturating_sub(c.reserved)) as f64 * c.allocation_ratio - c.used as f64
+    })
 }
 
 fn add(weights: &mut [f64], values: Vec<f64>) {
-    let (low, high) = values.iter().fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
+    let (low, high) = values
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(*v), h.max(*v)));
     if high > low {
         for (weight, value) in weights.iter_mut().zip(values) {
             *weight += (value - low) / (high - low);

@@ -62,9 +62,25 @@ fn read(row: &Row) -> Result<Action> {
 
 /// Records an action with its first step and returns its number.
 pub fn begin(tx: &mut Tx<'_>, action: &Action, event: &str, host: Option<&str>) -> Result<i64> {
-    let columns = ["server_id", "action", "request_id", "user_id", "project_id", "started_at", "updated_at"];
+    let columns = [
+        "server_id",
+        "action",
+        "request_id",
+        "user_id",
+        "project_id",
+        "started_at",
+        "updated_at",
+    ];
     let a = action;
-    let values = params![&a.server_id, &a.action, &a.request_id, &a.user_id, &a.project_id, a.started_at, a.updated_at];
+    let values = params![
+        &a.server_id,
+        &a.action,
+        &a.request_id,
+        &a.user_id,
+        &a.project_id,
+        a.started_at,
+        a.updated_at
+    ];
     let number = super::insert_numbered(tx, "instance_actions", &columns, &values)?;
     if !event.is_empty() {
         tx.execute(
@@ -84,8 +100,11 @@ pub fn finish(tx: &mut Tx<'_>, number: i64, failure: Option<&str>, now: i64) -> 
         &params![number, now, result, failure],
     )?;
     let message = failure.map(|_| "Error");
-    tx.execute("UPDATE instance_actions SET updated_at = ?2, message = ?3 WHERE number = ?1", &params![number, now, message])
-        .map(|_| ())
+    tx.execute(
+        "UPDATE instance_actions SET updated_at = ?2, message = ?3 WHERE number = ?1",
+        &params![number, now, message],
+    )
+    .map(|_| ())
 }
 
 /// A server's actions, newest first; `None` when the marker (a request id) names none.
@@ -106,7 +125,9 @@ pub fn list(
     }
     select.order("number", Direction::Descending);
     if let Some(marker) = marker {
-        let Some(action) = find(tx, server, marker)? else { return Ok(None) };
+        let Some(action) = find(tx, server, marker)? else {
+            return Ok(None);
+        };
         select.after(&params![action.number]);
     }
     if let Some(limit) = limit {
@@ -117,8 +138,13 @@ pub fn list(
 
 /// The action of a server that a request asked for.
 pub fn find(tx: &mut Tx<'_>, server: &str, request: &str) -> Result<Option<Action>> {
-    let sql = format!("SELECT {COLUMNS} FROM instance_actions WHERE request_id = ?1 AND server_id = ?2 ORDER BY number LIMIT 1");
-    tx.query_one(&sql, &params![request, server])?.as_ref().map(read).transpose()
+    let sql = format!(
+        "SELECT {COLUMNS} FROM instance_actions WHERE request_id = ?1 AND server_id = ?2 ORDER BY number LIMIT 1"
+    );
+    tx.query_one(&sql, &params![request, server])?
+        .as_ref()
+        .map(read)
+        .transpose()
 }
 
 /// The steps of an action, newest first.

@@ -45,7 +45,10 @@ fn read(row: &Row) -> Result<Aggregate> {
 
 /// All aggregates.
 pub fn all(tx: &mut Tx<'_>) -> Result<Vec<Aggregate>> {
-    let rows = tx.query("SELECT number, id, name, created_at, updated_at FROM aggregates ORDER BY number", &[])?;
+    let rows = tx.query(
+        "SELECT number, id, name, created_at, updated_at FROM aggregates ORDER BY number",
+        &[],
+    )?;
     let mut list = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
     if list.is_empty() {
         return Ok(list);
@@ -76,14 +79,19 @@ pub fn insert(tx: &mut Tx<'_>, id: &str, name: &str, now: i64) -> Result<i64> {
 
 /// Renames one.
 pub fn rename(tx: &mut Tx<'_>, number: i64, name: &str, now: i64) -> Result<()> {
-    tx.execute("UPDATE aggregates SET name = ?2, updated_at = ?3 WHERE number = ?1", &params![number, name, now]).map(|_| ())
+    tx.execute(
+        "UPDATE aggregates SET name = ?2, updated_at = ?3 WHERE number = ?1",
+        &params![number, name, now],
+    )
+    .map(|_| ())
 }
 
 /// Removes one with all that hangs on it.
 pub fn delete(tx: &mut Tx<'_>, number: i64) -> Result<()> {
     tx.execute("DELETE FROM aggregate_hosts WHERE aggregate = ?1", &params![number])?;
     tx.execute("DELETE FROM aggregate_metadata WHERE aggregate = ?1", &params![number])?;
-    tx.execute("DELETE FROM aggregates WHERE number = ?1", &params![number]).map(|_| ())
+    tx.execute("DELETE FROM aggregates WHERE number = ?1", &params![number])
+        .map(|_| ())
 }
 
 /// Sets (`Some`) or removes (`None`) a key of the metadata.
@@ -94,25 +102,37 @@ pub fn set_metadata(tx: &mut Tx<'_>, number: i64, key: &str, value: Option<&str>
              ON CONFLICT (aggregate, key) DO UPDATE SET value = excluded.value",
             &params![number, key, value],
         ),
-        None => tx.execute("DELETE FROM aggregate_metadata WHERE aggregate = ?1 AND key = ?2", &params![number, key]),
+        None => tx.execute(
+            "DELETE FROM aggregate_metadata WHERE aggregate = ?1 AND key = ?2",
+            &params![number, key],
+        ),
     }
     .map(|_| ())
 }
 
 /// Adds a host.
 pub fn add_host(tx: &mut Tx<'_>, number: i64, host: &str, now: i64) -> Result<()> {
-    tx.execute("INSERT INTO aggregate_hosts (aggregate, host, position) VALUES (?1, ?2, ?3)", &params![number, host, now])
-        .map(|_| ())
+    tx.execute(
+        "INSERT INTO aggregate_hosts (aggregate, host, position) VALUES (?1, ?2, ?3)",
+        &params![number, host, now],
+    )
+    .map(|_| ())
 }
 
 /// Removes a host; false where it was not in.
 pub fn remove_host(tx: &mut Tx<'_>, number: i64, host: &str) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM aggregate_hosts WHERE aggregate = ?1 AND host = ?2", &params![number, host])? > 0)
+    Ok(tx.execute(
+        "DELETE FROM aggregate_hosts WHERE aggregate = ?1 AND host = ?2",
+        &params![number, host],
+    )? > 0)
 }
 
 /// The zone that each host is in, for those that an aggregate puts into one.
 pub fn zones(tx: &mut Tx<'_>) -> Result<HashMap<String, String>> {
     let sql = "SELECT h.host, m.value FROM aggregate_hosts h JOIN aggregate_metadata m ON m.aggregate = h.aggregate
         WHERE m.key = 'availability_zone' ORDER BY h.aggregate DESC";
-    tx.query(sql, &[])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    tx.query(sql, &[])?
+        .iter()
+        .map(|row| Ok((row.get(0)?, row.get(1)?)))
+        .collect()
 }

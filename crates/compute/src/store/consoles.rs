@@ -29,7 +29,8 @@ pub fn find(tx: &mut Tx<'_>, hash: &str, now: i64) -> Result<Option<ConsoleToken
 
 /// Removes what has expired.
 pub fn expire(tx: &mut Tx<'_>, now: i64) -> Result<()> {
-    tx.execute("DELETE FROM console_tokens WHERE expires_at <= ?1", &params![now]).map(|_| ())
+    tx.execute("DELETE FROM console_tokens WHERE expires_at <= ?1", &params![now])
+        .map(|_| ())
 }
 
 /// Removes a token that was used.
@@ -39,5 +40,6 @@ pub fn spend(tx: &mut Tx<'_>, hash: &str) -> Result<()> {
 
 /// Removes the tokens of a server.
 pub fn forget(tx: &mut Tx<'_>, server: &str) -> Result<()> {
-    tx.execute("DELETE FROM console_tokens WHERE server_id = ?1", &params![server]).map(|_| ())
+    tx.execute("DELETE FROM console_tokens WHERE server_id = ?1", &params![server])
+        .map(|_| ())
 }

@@ -49,7 +49,8 @@ pub fn list(
 ) -> Result<Option<Vec<Flavor>>> {
     let mut select = Select::new(Flavor::columns("f"), "compute_flavors f");
     if let Some(project) = &filter.visible_to {
-        let access = "(f.is_public = 1 OR EXISTS (SELECT 1 FROM flavor_access a WHERE a.flavor_id = f.id AND a.project_id = ?))";
+        let access =
+            "(f.is_public = 1 OR EXISTS (SELECT 1 FROM flavor_access a WHERE a.flavor_id = f.id AND a.project_id = ?))";
         select.filter(access, &params![project]);
     }
     if let Some(public) = filter.is_public {
@@ -70,22 +71,33 @@ pub fn list(
         order.push("f.number");
     }
     for column in &order {
-        select.order(*column, sort.1);
+        select.order(column, sort.1);
     }
     if let Some(marker) = marker {
         let columns = order.join(", ");
-        let Some(row) = tx.query_one(&format!("SELECT {columns} FROM compute_flavors f WHERE f.id = ?1"), &params![marker])? else {
+        let Some(row) = tx.query_one(
+            &format!("SELECT {columns} FROM compute_flavors f WHERE f.id = ?1"),
+            &params![marker],
+        )?
+        else {
             return Ok(None);
         };
         select.after(&row.into_values());
     }
     select.limit(limit);
-    select.rows(tx)?.iter().map(Flavor::from_row).collect::<Result<Vec<_>>>().map(Some)
+    select
+        .rows(tx)?
+        .iter()
+        .map(Flavor::from_row)
+        .collect::<Result<Vec<_>>>()
+        .map(Some)
 }
 
 /// The flavor, where `project` may use it (or always, for `None`).
 pub fn find(tx: &mut Tx<'_>, id: &str, project: Option<&str>) -> Result<Option<Flavor>> {
-    let Some(flavor) = Flavor::get(tx, id)? else { return Ok(None) };
+    let Some(flavor) = Flavor::get(tx, id)? else {
+        return Ok(None);
+    };
     match project {
         Some(project) if !flavor.is_public && !has_access(tx, id, project)? => Ok(None),
         _ => Ok(Some(flavor)),
@@ -94,12 +106,18 @@ pub fn find(tx: &mut Tx<'_>, id: &str, project: Option<&str>) -> Result<Option<F
 
 /// The number for the next flavor.
 pub fn next_number(tx: &mut Tx<'_>) -> Result<i64> {
-    Ok(tx.scalar::<Option<i64>>("SELECT MAX(number) FROM compute_flavors", &[])?.flatten().unwrap_or(0) + 1)
+    Ok(tx
+        .scalar::<Option<i64>>("SELECT MAX(number) FROM compute_flavors", &[])?
+        .flatten()
+        .unwrap_or(0)
+        + 1)
 }
 
 /// Whether a flavor has this name.
 pub fn name_taken(tx: &mut Tx<'_>, name: &str) -> Result<bool> {
-    Ok(tx.query_one("SELECT 1 FROM compute_flavors WHERE name = ?1", &params![name])?.is_some())
+    Ok(tx
+        .query_one("SELECT 1 FROM compute_flavors WHERE name = ?1", &params![name])?
+        .is_some())
 }
 
 /// Whether the project has been given the (private) flavor.
@@ -110,12 +128,19 @@ pub fn has_access(tx: &mut Tx<'_>, id: &str, project: &str) -> Result<bool> {
 
 /// The projects that have been given the flavor.
 pub fn projects(tx: &mut Tx<'_>, id: &str) -> Result<Vec<String>> {
-    tx.column("SELECT project_id FROM flavor_access WHERE flavor_id = ?1 ORDER BY project_id", &params![id])
+    tx.column(
+        "SELECT project_id FROM flavor_access WHERE flavor_id = ?1 ORDER BY project_id",
+        &params![id],
+    )
 }
 
 /// Gives a flavor to a project.
 pub fn grant(tx: &mut Tx<'_>, id: &str, project: &str) -> Result<()> {
-    tx.execute("INSERT INTO flavor_access (flavor_id, project_id) VALUES (?1, ?2)", &params![id, project]).map(|_| ())
+    tx.execute(
+        "INSERT INTO flavor_access (flavor_id, project_id) VALUES (?1, ?2)",
+        &params![id, project],
+    )
+    .map(|_| ())
 }
 
 /// Takes a flavor from a project; false where it did not have it.
@@ -127,5 +152,6 @@ pub fn revoke(tx: &mut Tx<'_>, id: &str, project: &str) -> Result<bool> {
 /// Replaces the extra specs.
 pub fn set_extra_specs(tx: &mut Tx<'_>, id: &str, specs: &serde_json::Value, now: i64) -> Result<()> {
     let sql = "UPDATE compute_flavors SET extra_specs = ?2, updated_at = ?3 WHERE id = ?1";
-    tx.execute(sql, &[Value::from(id), Value::from(specs), Value::from(now)]).map(|_| ())
+    tx.execute(sql, &[Value::from(id), Value::from(specs), Value::from(now)])
+        .map(|_| ())
 }

@@ -49,15 +49,22 @@ pub fn insert(tx: &mut Tx<'_>, g: &Group) -> Result<()> {
 
 /// The group with this id.
 pub fn find(tx: &mut Tx<'_>, id: &str) -> Result<Option<Group>> {
-    tx.query_one(&format!("SELECT {COLUMNS} FROM server_groups WHERE id = ?1"), &params![id])?.as_ref().map(read).transpose()
+    tx.query_one(
+        &format!("SELECT {COLUMNS} FROM server_groups WHERE id = ?1"),
+        &params![id],
+    )?
+    .as_ref()
+    .map(read)
+    .transpose()
 }
 
 /// A project's groups, or all.
 pub fn list(tx: &mut Tx<'_>, project: Option<&str>) -> Result<Vec<Group>> {
     let rows = match project {
-        Some(project) => {
-            tx.query(&format!("SELECT {COLUMNS} FROM server_groups WHERE project_id = ?1 ORDER BY number"), &params![project])?
-        }
+        Some(project) => tx.query(
+            &format!("SELECT {COLUMNS} FROM server_groups WHERE project_id = ?1 ORDER BY number"),
+            &params![project],
+        )?,
         None => tx.query(&format!("SELECT {COLUMNS} FROM server_groups ORDER BY number"), &[])?,
     };
     rows.iter().map(read).collect()
@@ -66,7 +73,8 @@ pub fn list(tx: &mut Tx<'_>, project: Option<&str>) -> Result<Vec<Group>> {
 /// Removes a group; its members go on without one.
 pub fn delete(tx: &mut Tx<'_>, id: &str) -> Result<()> {
     tx.execute("DELETE FROM server_group_members WHERE group_id = ?1", &params![id])?;
-    tx.execute("DELETE FROM server_groups WHERE id = ?1", &params![id]).map(|_| ())
+    tx.execute("DELETE FROM server_groups WHERE id = ?1", &params![id])
+        .map(|_| ())
 }
 
 /// The members of groups that are not deleted.
@@ -100,17 +108,27 @@ pub fn add_member(tx: &mut Tx<'_>, group: &str, server: &str) -> Result<()> {
 
 /// Takes a server out of its group.
 pub fn remove_member(tx: &mut Tx<'_>, server: &str) -> Result<()> {
-    tx.execute("DELETE FROM server_group_members WHERE server_id = ?1", &params![server]).map(|_| ())
+    tx.execute(
+        "DELETE FROM server_group_members WHERE server_id = ?1",
+        &params![server],
+    )
+    .map(|_| ())
 }
 
 /// A server's group.
 pub fn of_server(tx: &mut Tx<'_>, server: &str) -> Result<Option<String>> {
-    tx.scalar("SELECT group_id FROM server_group_members WHERE server_id = ?1", &params![server])
+    tx.scalar(
+        "SELECT group_id FROM server_group_members WHERE server_id = ?1",
+        &params![server],
+    )
 }
 
 /// How many members a group has on each host.
 pub fn hosts(tx: &mut Tx<'_>, group: &str) -> Result<HashMap<String, i64>> {
     let sql = "SELECT s.host, COUNT(*) FROM server_group_members m JOIN servers s ON s.id = m.server_id
         WHERE m.group_id = ?1 AND s.deleted_at IS NULL AND s.host IS NOT NULL GROUP BY s.host";
-    tx.query(sql, &params![group])?.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+    tx.query(sql, &params![group])?
+        .iter()
+        .map(|row| Ok((row.get(0)?, row.get(1)?)))
+        .collect()
 }

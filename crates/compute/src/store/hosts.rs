@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use database::{Result, Row, Tx, params};
 use node_protocol::reports::{Heartbeat, NodeHello};
-use serde_json::Value;
 
 /// A service: `nova-compute` on each node, `nova-scheduler` and `nova-conductor` on the controller.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,12 +44,15 @@ impl Service {
 
     /// When it last beat.
     pub fn beat(&self, now: i64) -> Option<i64> {
-        if self.binary == NODE_SERVICE { self.seen_at } else { Some(now) }
+        if self.binary == NODE_SERVICE {
+            self.seen_at
+        } else {
+            Some(now)
+        }
     }
 }
 
-const SERVICE: &str =
-    "s.number, s.id, s.host, s.binary_name, s.disabled, s.disabled_reason, s.forced_down, s.seen_at, s.created_at, s.updated_at";
+const SERVICE: &str = "s.number, s.id, s.host, s.binary_name, s.disabled, s.disabled_reason, s.forced_down, s.seen_at, s.created_at, s.updated_at";
 const SERVICE_COLUMNS: usize = 10;
 
 fn read_service(row: &Row) -> Result<Service> {
@@ -70,13 +72,22 @@ fn read_service(row: &Row) -> Result<Service> {
 
 /// All services in the order in which they came.
 pub fn services(tx: &mut Tx<'_>) -> Result<Vec<Service>> {
-    tx.query(&format!("SELECT {SERVICE} FROM compute_services s ORDER BY s.number"), &[])?.iter().map(read_service).collect()
+    tx.query(
+        &format!("SELECT {SERVICE} FROM compute_services s ORDER BY s.number"),
+        &[],
+    )?
+    .iter()
+    .map(read_service)
+    .collect()
 }
 
 /// One service by host and binary.
 pub fn service(tx: &mut Tx<'_>, host: &str, binary: &str) -> Result<Option<Service>> {
     let sql = format!("SELECT {SERVICE} FROM compute_services s WHERE s.host = ?1 AND s.binary_name = ?2");
-    tx.query_one(&sql, &params![host, binary])?.as_ref().map(read_service).transpose()
+    tx.query_one(&sql, &params![host, binary])?
+        .as_ref()
+        .map(read_service)
+        .transpose()
 }
 
 /// Makes a service known; one that is stays as it is.
@@ -104,7 +115,11 @@ pub fn set_disabled(tx: &mut Tx<'_>, number: i64, disabled: bool, reason: Option
 
 /// Declares a service dead, or not.
 pub fn set_forced_down(tx: &mut Tx<'_>, number: i64, forced_down: bool) -> Result<()> {
-    tx.execute("UPDATE compute_services SET forced_down = ?2 WHERE number = ?1", &params![number, forced_down]).map(|_| ())
+    tx.execute(
+        "UPDATE compute_services SET forced_down = ?2 WHERE number = ?1",
+        &params![number, forced_down],
+    )
+    .map(|_| ())
 }
 
 /// Forgets a service and its node.
@@ -113,7 +128,11 @@ pub fn delete_service(tx: &mut Tx<'_>, service: &Service) -> Result<()> {
         tx.execute("DELETE FROM compute_nodes WHERE host = ?1", &params![&service.host])?;
         tx.execute("DELETE FROM aggregate_hosts WHERE host = ?1", &params![&service.host])?;
     }
-    tx.execute("DELETE FROM compute_services WHERE number = ?1", &params![service.number]).map(|_| ())
+    tx.execute(
+        "DELETE FROM compute_services WHERE number = ?1",
+        &params![service.number],
+    )
+    .map(|_| ())
 }
 
 /// A node: what the API calls a hypervisor.
@@ -137,15 +156,15 @@ pub struct Node {
 
 fn read_node(row: &Row) -> Result<Node> {
     let at = SERVICE_COLUMNS;
-    let json = |i: usize| row.get::<Value>(at + i);
+    let json = |i: usize| row.get::<String>(at + i);
     Ok(Node {
         service: read_service(row)?,
         number: row.get(at)?,
         id: row.get(at + 1)?,
         host: row.get(at + 2)?,
         hypervisor_hostname: row.get(at + 3)?,
-        hello: serde_json::from_value(json(4)?).unwrap_or_default(),
-        heartbeat: serde_json::from_value(json(5)?).unwrap_or_default(),
+        hello: serde_json::from_str(&json(4)?).unwrap_or_default(),
+        heartbeat: serde_json::from_str(&json(5)?).unwrap_or_default(),
     })
 }
 
@@ -161,8 +180,15 @@ pub fn nodes(tx: &mut Tx<'_>) -> Result<Vec<Node>> {
 /// Makes a node known, or writes down what is new of it; returns its UUID.
 pub fn ensure_node(tx: &mut Tx<'_>, hello: &NodeHello, now: i64) -> Result<String> {
     let text = serde_json::to_string(hello).unwrap_or_default();
-    let name = if hello.hypervisor_hostname.is_empty() { &hello.hostname } else { &hello.hypervisor_hostname };
-    let known: Option<String> = tx.scalar("SELECT id FROM compute_nodes WHERE host = ?1", &params![&hello.hostname])?;
+    let name = if hello.hypervisor_hostname.is_empty() {
+        &hello.hostname
+    } else {
+        &hello.hypervisor_hostname
+    };
+    let known: Option<String> = tx.scalar(
+        "SELECT id FROM compute_nodes WHERE host = ?1",
+        &params![&hello.hostname],
+    )?;
     match known {
         Some(id) => {
             let sql = "UPDATE compute_nodes SET hypervisor_hostname = ?2, hello = ?3, updated_at = ?4 WHERE id = ?1";
@@ -184,7 +210,11 @@ pub fn ensure_node(tx: &mut Tx<'_>, hello: &NodeHello, now: i64) -> Result<Strin
 /// Writes down a node's beat.
 pub fn set_heartbeat(tx: &mut Tx<'_>, host: &str, heartbeat: &Heartbeat, now: i64) -> Result<()> {
     let text = serde_json::to_string(heartbeat).unwrap_or_default();
-    tx.execute("UPDATE compute_nodes SET heartbeat = ?2, updated_at = ?3 WHERE host = ?1", &params![host, text, now]).map(|_| ())
+    tx.execute(
+        "UPDATE compute_nodes SET heartbeat = ?2, updated_at = ?3 WHERE host = ?1",
+        &params![host, text, now],
+    )
+    .map(|_| ())
 }
 
 /// What the servers on each host take: (servers, vcpus, MiB of memory, GiB of disk, servers with something under way).
@@ -199,6 +229,11 @@ pub fn used(tx: &mut Tx<'_>) -> Result<HashMap<String, [i64; 5]>> {
     );
     tx.query(&sql, &[])?
         .iter()
-        .map(|row| Ok((row.get(0)?, [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?])))
+        .map(|row| {
+            Ok((
+                row.get(0)?,
+                [row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?],
+            ))
+        })
         .collect()
 }

@@ -44,24 +44,38 @@ pub fn find(tx: &mut Tx<'_>, user: &str, name: &str) -> Result<Option<KeyPair>> 
 /// Adds one; the number is given by the database.
 pub fn insert(tx: &mut Tx<'_>, key: &KeyPair) -> Result<i64> {
     let columns = ["user_id", "name", "type", "public_key", "fingerprint", "created_at"];
-    let values = params![&key.user_id, &key.name, &key.kind, &key.public_key, &key.fingerprint, key.created_at];
+    let values = params![
+        &key.user_id,
+        &key.name,
+        &key.kind,
+        &key.public_key,
+        &key.fingerprint,
+        key.created_at
+    ];
     super::insert_numbered(tx, "keypairs", &columns, &values)
 }
 
 /// Removes one; false where there was none.
 pub fn delete(tx: &mut Tx<'_>, user: &str, name: &str) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM keypairs WHERE user_id = ?1 AND name = ?2", &params![user, name])? > 0)
+    Ok(tx.execute(
+        "DELETE FROM keypairs WHERE user_id = ?1 AND name = ?2",
+        &params![user, name],
+    )? > 0)
 }
 
 /// How many a user has.
 pub fn count(tx: &mut Tx<'_>, user: &str) -> Result<i64> {
-    Ok(tx.scalar("SELECT COUNT(*) FROM keypairs WHERE user_id = ?1", &params![user])?.unwrap_or(0))
+    Ok(tx
+        .scalar("SELECT COUNT(*) FROM keypairs WHERE user_id = ?1", &params![user])?
+        .unwrap_or(0))
 }
 
 /// A user's key pairs by name; `None` when the marker names none.
 pub fn list(tx: &mut Tx<'_>, user: &str, limit: Option<u64>, marker: Option<&str>) -> Result<Option<Vec<KeyPair>>> {
     let mut select = Select::new(COLUMNS, "keypairs");
-    select.filter("user_id = ?", &params![user]).order("name", Direction::Ascending);
+    select
+        .filter("user_id = ?", &params![user])
+        .order("name", Direction::Ascending);
     if let Some(marker) = marker {
         if find(tx, user, marker)?.is_none() {
             return Ok(None);

@@ -28,6 +28,10 @@ pub(crate) fn texts<T: AsRef<str>>(values: &[T]) -> Vec<Value> {
 
 /// Inserts and returns the number the row got.
 pub(crate) fn insert_numbered(tx: &mut Tx<'_>, table: &str, columns: &[&str], values: &[Value]) -> Result<i64> {
-    let sql = format!("INSERT INTO {table} ({}) VALUES {} RETURNING number", columns.join(", "), places(1, values.len()));
+    let sql = format!(
+        "INSERT INTO {table} ({}) VALUES {} RETURNING number",
+        columns.join(", "),
+        places(1, values.len())
+    );
     Ok(tx.scalar(&sql, values)?.unwrap_or(0))
 }

@@ -26,13 +26,39 @@ pub struct Move<'a> {
 /// Records a move that stays on the server's own host.
 pub fn record(tx: &mut Tx<'_>, m: &Move<'_>, now: i64) -> Result<i64> {
     let columns = [
-        "id", "server_id", "source_compute", "source_node", "dest_compute", "dest_node", "dest_host", "status",
-        "migration_type", "old_flavor", "new_flavor", "user_id", "project_id", "created_at", "updated_at",
+        "id",
+        "server_id",
+        "source_compute",
+        "source_node",
+        "dest_compute",
+        "dest_node",
+        "dest_host",
+        "status",
+        "migration_type",
+        "old_flavor",
+        "new_flavor",
+        "user_id",
+        "project_id",
+        "created_at",
+        "updated_at",
     ];
     let (host, node) = (&m.server.host, &m.server.node);
     let values = params![
-        uuid::Uuid::new_v4().to_string(), &m.server.id, host, node, host, node, host, m.status, m.kind, m.old_flavor,
-        m.new_flavor, m.user_id, m.project_id, now, now
+        uuid::Uuid::new_v4().to_string(),
+        &m.server.id,
+        host,
+        node,
+        host,
+        node,
+        host,
+        m.status,
+        m.kind,
+        m.old_flavor,
+        m.new_flavor,
+        m.user_id,
+        m.project_id,
+        now,
+        now
     ];
     super::insert_numbered(tx, "server_migrations", &columns, &values)
 }

@@ -7,6 +7,9 @@ use database::{Result, Tx, params};
 
 use crate::model::quota::{RESOURCES, default_limit};
 
+/// Limits by resource; -1 is none.
+pub type Limits = HashMap<String, i64>;
+
 /// The quota class whose limits are everybody's defaults.
 pub const DEFAULT_CLASS: &str = "default";
 
@@ -38,9 +41,10 @@ impl Usage {
 
 /// Servers, cores and memory in use.
 pub fn usage(tx: &mut Tx<'_>, project: &str, user: Option<&str>) -> Result<Usage> {
-    let mut sql = "SELECT COUNT(*), CAST(COALESCE(SUM(vcpus), 0) AS BIGINT), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT)
+    let mut sql =
+        "SELECT COUNT(*), CAST(COALESCE(SUM(vcpus), 0) AS BIGINT), CAST(COALESCE(SUM(memory_mb), 0) AS BIGINT)
         FROM servers WHERE project_id = ?1 AND deleted_at IS NULL"
-        .to_owned();
+            .to_owned();
     let mut values = params![project].to_vec();
     if let Some(user) = user {
         sql.push_str(" AND user_id = ?2");
@@ -48,7 +52,12 @@ pub fn usage(tx: &mut Tx<'_>, project: &str, user: Option<&str>) -> Result<Usage
     }
     let row = tx.query_one(&sql, &values)?;
     let mut usage = match row {
-        Some(row) => Usage { instances: row.get(0)?, cores: row.get(1)?, ram: row.get(2)?, server_groups: 0 },
+        Some(row) => Usage {
+            instances: row.get(0)?,
+            cores: row.get(1)?,
+            ram: row.get(2)?,
+            server_groups: 0,
+        },
         None => Usage::default(),
     };
     let mut sql = "SELECT COUNT(*) FROM server_groups WHERE project_id = ?1".to_owned();
@@ -60,25 +69,29 @@ pub fn usage(tx: &mut Tx<'_>, project: &str, user: Option<&str>) -> Result<Usage
 }
 
 /// The limits of a class by resource; resources without one are left out.
-pub fn class_limits(tx: &mut Tx<'_>, class: &str) -> Result<HashMap<String, i64>> {
-    let rows = tx.query("SELECT resource, hard_limit FROM compute_quota_classes WHERE class = ?1", &params![class])?;
+pub fn class_limits(tx: &mut Tx<'_>, class: &str) -> Result<Limits> {
+    let rows = tx.query(
+        "SELECT resource, hard_limit FROM compute_quota_classes WHERE class = ?1",
+        &params![class],
+    )?;
     rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
 }
 
 /// Everybody's limits: the default class's, else the operator's `own`, else upstream's.
-pub fn defaults(tx: &mut Tx<'_>, own: &BTreeMap<String, i64>) -> Result<HashMap<String, i64>> {
+pub fn defaults(tx: &mut Tx<'_>, own: &BTreeMap<String, i64>) -> Result<Limits> {
     let class = class_limits(tx, DEFAULT_CLASS)?;
-    let limit = |name: &str| class.get(name).or(own.get(name)).copied().unwrap_or_else(|| default_limit(name));
+    let limit = |name: &str| {
+        class
+            .get(name)
+            .or(own.get(name))
+            .copied()
+            .unwrap_or_else(|| default_limit(name))
+    };
     Ok(RESOURCES.iter().map(|r| (r.name.to_owned(), limit(r.name))).collect())
 }
 
 /// The limits of a project, or of one user in it.
-pub fn limits(
-    tx: &mut Tx<'_>,
-    own: &BTreeMap<String, i64>,
-    project: &str,
-    user: Option<&str>,
-) -> Result<HashMap<String, i64>> {
+pub fn limits(tx: &mut Tx<'_>, own: &BTreeMap<String, i64>, project: &str, user: Option<&str>) -> Result<Limits> {
     let mut limits = defaults(tx, own)?;
     let sql = "SELECT user_id, resource, hard_limit FROM compute_quotas WHERE project_id = ?1 AND user_id IN ('', ?2) ORDER BY user_id";
     // The empty user is the project itself; the user's own limits come after it and win.
@@ -86,6 +99,32 @@ pub fn limits(
         limits.insert(row.get(1)?, row.get(2)?);
     }
     Ok(limits)
+}
+
+/// The limits of a project, and those of one user in it where they differ.
+pub fn limits_of_both(
+    tx: &mut Tx<'_>,
+    own: &BTreeMap<String, i64>,
+    project: &str,
+    user: &str,
+) -> Result<(Limits, Option<Limits>)> {
+    let mut whole = defaults(tx, own)?;
+    let mut of_user = Vec::new();
+    let sql = "SELECT user_id, resource, hard_limit FROM compute_quotas WHERE project_id = ?1 AND user_id IN ('', ?2)";
+    for row in tx.query(sql, &params![project, user])? {
+        let (who, resource, limit): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if who.is_empty() {
+            whole.insert(resource, limit);
+        } else {
+            of_user.push((resource, limit));
+        }
+    }
+    let both = (!of_user.is_empty()).then(|| {
+        let mut limits = whole.clone();
+        limits.extend(of_user);
+        limits
+    });
+    Ok((whole, both))
 }
 
 /// Sets a limit of a project (`user` empty) or user.
@@ -111,9 +150,10 @@ pub fn set_class(tx: &mut Tx<'_>, class: &str, resource: &str, limit: i64) -> Re
 /// Back to the defaults: a project with all its users, or one user.
 pub fn reset(tx: &mut Tx<'_>, project: &str, user: Option<&str>) -> Result<()> {
     match user {
-        Some(user) => {
-            tx.execute("DELETE FROM compute_quotas WHERE project_id = ?1 AND user_id = ?2", &params![project, user])
-        }
+        Some(user) => tx.execute(
+            "DELETE FROM compute_quotas WHERE project_id = ?1 AND user_id = ?2",
+            &params![project, user],
+        ),
         None => tx.execute("DELETE FROM compute_quotas WHERE project_id = ?1", &params![project]),
     }
     .map(|_| ())

@@ -9,7 +9,12 @@ use crate::model::server::Server;
 
 /// The next number of a server.
 pub fn next_number(tx: &mut Tx<'_>, id: &str) -> Result<i64> {
-    super::insert_numbered(tx, "server_numbers", &["server_id"], &params![id])
+    let number = super::insert_numbered(tx, "server_numbers", &["server_id"], &params![id])?;
+    if number % 1000 == 0 {
+        // The rows only make the numbers; the servers keep theirs.
+        tx.execute("DELETE FROM server_numbers WHERE number < ?1", &params![number])?;
+    }
+    Ok(number)
 }
 
 /// The server, deleted ones only where `deleted` says so.
@@ -64,7 +69,9 @@ impl List {
     /// All servers.
     #[allow(clippy::new_without_default)]
     pub fn new() -> List {
-        List { select: Select::new(Server::columns("s"), "servers s") }
+        List {
+            select: Select::new(Server::columns("s"), "servers s"),
+        }
     }
 
     /// A further condition, with bare `?`.
@@ -84,7 +91,8 @@ impl List {
         let places = vec!["?"; tags.len()].join(", ");
         let needed = if any { 1 } else { tags.len() as i64 };
         let op = if not { "<" } else { ">=" };
-        let condition = format!("(SELECT COUNT(*) FROM server_tags t WHERE t.server_id = s.id AND t.tag IN ({places})) {op} ?");
+        let condition =
+            format!("(SELECT COUNT(*) FROM server_tags t WHERE t.server_id = s.id AND t.tag IN ({places})) {op} ?");
         let mut values = super::texts(tags);
         values.push(needed.into());
         self.filter(&condition, &values)
@@ -111,19 +119,23 @@ impl List {
         if let Some(marker) = marker {
             let columns: Vec<&str> = keys.iter().map(|(k, _)| *k).collect();
             let sql = format!("SELECT {} FROM servers s WHERE s.id = ?1", columns.join(", "));
-            let Some(row) = tx.query_one(&sql, &params![marker])? else { return Ok(None) };
+            let Some(row) = tx.query_one(&sql, &params![marker])? else {
+                return Ok(None);
+            };
             self.select.after(&row.into_values());
         }
         self.select.limit(limit);
-        self.select.rows(tx)?.iter().map(Server::from_row).collect::<Result<Vec<_>>>().map(Some)
+        self.select
+            .rows(tx)?
+            .iter()
+            .map(Server::from_row)
+            .collect::<Result<Vec<_>>>()
+            .map(Some)
     }
 }
 
 /// Runs `f` on slices of the ids small enough for one statement and joins what it returns.
-fn in_slices<T>(
-    ids: &[String],
-    mut f: impl FnMut(&str, &[Value]) -> Result<Vec<T>>,
-) -> Result<Vec<T>> {
+fn in_slices<T>(ids: &[String], mut f: impl FnMut(&str, &[Value]) -> Result<Vec<T>>) -> Result<Vec<T>> {
     let mut out = Vec::new();
     for slice in ids.chunks(500) {
         out.extend(f(&super::places(1, slice.len()), &super::texts(slice))?);
@@ -134,11 +146,16 @@ fn in_slices<T>(
 /// The metadata of servers.
 pub fn metadata(tx: &mut Tx<'_>, ids: &[String]) -> Result<HashMap<String, Map<String, serde_json::Value>>> {
     let rows = in_slices(ids, |places, values| {
-        tx.query(&format!("SELECT server_id, key, value FROM server_metadata WHERE server_id IN {places} ORDER BY key"), values)
+        tx.query(
+            &format!("SELECT server_id, key, value FROM server_metadata WHERE server_id IN {places} ORDER BY key"),
+            values,
+        )
     })?;
     let mut out: HashMap<String, Map<String, serde_json::Value>> = HashMap::new();
     for row in rows {
-        out.entry(row.get(0)?).or_default().insert(row.get(1)?, serde_json::Value::String(row.get(2)?));
+        out.entry(row.get(0)?)
+            .or_default()
+            .insert(row.get(1)?, serde_json::Value::String(row.get(2)?));
     }
     Ok(out)
 }
@@ -156,7 +173,10 @@ pub fn set_metadata(tx: &mut Tx<'_>, id: &str, key: &str, value: &str) -> Result
 /// Removes one item of the metadata, or (for `None`) all.
 pub fn remove_metadata(tx: &mut Tx<'_>, id: &str, key: Option<&str>) -> Result<()> {
     match key {
-        Some(key) => tx.execute("DELETE FROM server_metadata WHERE server_id = ?1 AND key = ?2", &params![id, key]),
+        Some(key) => tx.execute(
+            "DELETE FROM server_metadata WHERE server_id = ?1 AND key = ?2",
+            &params![id, key],
+        ),
         None => tx.execute("DELETE FROM server_metadata WHERE server_id = ?1", &params![id]),
     }
     .map(|_| ())
@@ -165,7 +185,10 @@ pub fn remove_metadata(tx: &mut Tx<'_>, id: &str, key: Option<&str>) -> Result<(
 /// The tags of servers.
 pub fn tags(tx: &mut Tx<'_>, ids: &[String]) -> Result<HashMap<String, Vec<String>>> {
     let rows = in_slices(ids, |places, values| {
-        tx.query(&format!("SELECT server_id, tag FROM server_tags WHERE server_id IN {places} ORDER BY tag"), values)
+        tx.query(
+            &format!("SELECT server_id, tag FROM server_tags WHERE server_id IN {places} ORDER BY tag"),
+            values,
+        )
     })?;
     let mut out: HashMap<String, Vec<String>> = HashMap::new();
     for row in rows {
@@ -176,13 +199,20 @@ pub fn tags(tx: &mut Tx<'_>, ids: &[String]) -> Result<HashMap<String, Vec<Strin
 
 /// Adds a tag.
 pub fn add_tag(tx: &mut Tx<'_>, id: &str, tag: &str) -> Result<()> {
-    tx.execute("INSERT INTO server_tags (server_id, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING", &params![id, tag]).map(|_| ())
+    tx.execute(
+        "INSERT INTO server_tags (server_id, tag) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        &params![id, tag],
+    )
+    .map(|_| ())
 }
 
 /// Removes a tag, or (for `None`) all; false where there was none.
 pub fn remove_tag(tx: &mut Tx<'_>, id: &str, tag: Option<&str>) -> Result<bool> {
     let removed = match tag {
-        Some(tag) => tx.execute("DELETE FROM server_tags WHERE server_id = ?1 AND tag = ?2", &params![id, tag])?,
+        Some(tag) => tx.execute(
+            "DELETE FROM server_tags WHERE server_id = ?1 AND tag = ?2",
+            &params![id, tag],
+        )?,
         None => tx.execute("DELETE FROM server_tags WHERE server_id = ?1", &params![id])?,
     };
     Ok(removed > 0)
@@ -205,14 +235,20 @@ pub fn ports(tx: &mut Tx<'_>, ids: &[String]) -> Result<HashMap<String, Vec<Port
     })?;
     let mut out: HashMap<String, Vec<PortRow>> = HashMap::new();
     for row in rows {
-        out.entry(row.get(0)?).or_default().push(PortRow { port_id: row.get(1)?, tag: row.get(2)? });
+        out.entry(row.get(0)?).or_default().push(PortRow {
+            port_id: row.get(1)?,
+            tag: row.get(2)?,
+        });
     }
     Ok(out)
 }
 
 /// Remembers a port of a server.
 pub fn add_port(tx: &mut Tx<'_>, server: &str, port: &str, tag: Option<&str>, created_here: bool) -> Result<()> {
-    let next: Option<Option<i64>> = tx.scalar("SELECT MAX(position) FROM server_ports WHERE server_id = ?1", &params![server])?;
+    let next: Option<Option<i64>> = tx.scalar(
+        "SELECT MAX(position) FROM server_ports WHERE server_id = ?1",
+        &params![server],
+    )?;
     let next = next.flatten().unwrap_or(0) + 1;
     tx.execute(
         "INSERT INTO server_ports (port_id, server_id, position, tag, created_here) VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -224,7 +260,10 @@ pub fn add_port(tx: &mut Tx<'_>, server: &str, port: &str, tag: Option<&str>, cr
 /// Forgets a port, or (for `None`) all ports of a server.
 pub fn remove_ports(tx: &mut Tx<'_>, server: &str, port: Option<&str>) -> Result<()> {
     match port {
-        Some(port) => tx.execute("DELETE FROM server_ports WHERE server_id = ?1 AND port_id = ?2", &params![server, port]),
+        Some(port) => tx.execute(
+            "DELETE FROM server_ports WHERE server_id = ?1 AND port_id = ?2",
+            &params![server, port],
+        ),
         None => tx.execute("DELETE FROM server_ports WHERE server_id = ?1", &params![server]),
     }
     .map(|_| ())
@@ -232,7 +271,11 @@ pub fn remove_ports(tx: &mut Tx<'_>, server: &str, port: Option<&str>) -> Result
 
 /// The servers that belong on a node, those among them that are to be deleted included.
 pub fn on_host(tx: &mut Tx<'_>, host: &str) -> Result<Vec<Server>> {
-    Server::select(tx, "WHERE host = ?1 AND deleted_at IS NULL ORDER BY number", &params![host])
+    Server::select(
+        tx,
+        "WHERE host = ?1 AND deleted_at IS NULL ORDER BY number",
+        &params![host],
+    )
 }
 
 /// Ids and names of the servers on hosts.

@@ -7,9 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use api::services::{
-    Identities, ImageFacts, Images, NewImage, Nic, NicAddress, Ports, RequestedNic, ServerRef,
-};
+use api::services::{Identities, ImageFacts, Images, NewImage, Nic, NicAddress, Ports, RequestedNic, ServerRef};
 use api::{AuthFailure, Authenticator, Body, Context, Error, Method, Service};
 use compute::nodes::Sink;
 use compute::{Compute, Config, Neighbours};
@@ -29,7 +27,9 @@ struct Tokens;
 impl Authenticator for Tokens {
     fn authenticate(&self, token: &str) -> Result<Arc<Context>, AuthFailure> {
         let parts: Vec<&str> = token.split(':').collect();
-        let [user, project, roles] = parts.as_slice() else { return Err(AuthFailure::Invalid) };
+        let [user, project, roles] = parts.as_slice() else {
+            return Err(AuthFailure::Invalid);
+        };
         let mut context = Context::internal_for(project);
         context.user.id = (*user).into();
         context.token = token.into();
@@ -66,7 +66,14 @@ impl Images for OneImage {
     fn delete(&self, _: &mut Tx<'_>, _: &Context, _: &str) -> Result<(), Error> {
         Err(Error::not_found("not here"))
     }
-    fn set_properties(&self, _: &mut Tx<'_>, _: &Context, _: &str, _: &BTreeMap<String, String>, _: bool) -> Result<(), Error> {
+    fn set_properties(
+        &self,
+        _: &mut Tx<'_>,
+        _: &Context,
+        _: &str,
+        _: &BTreeMap<String, String>,
+        _: bool,
+    ) -> Result<(), Error> {
         Err(Error::not_found("not here"))
     }
 }
@@ -76,10 +83,18 @@ struct OneNetwork;
 
 impl OneNetwork {
     fn of(&self, tx: &mut Tx<'_>, server: &str) -> Result<Vec<Nic>, Error> {
-        let rows = tx.query("SELECT id, address FROM test_ports WHERE server_id = ?1 ORDER BY address", &params![server])?;
+        let rows = tx.query(
+            "SELECT id, address FROM test_ports WHERE server_id = ?1 ORDER BY address",
+            &params![server],
+        )?;
         rows.iter()
             .map(|row| {
-                let address = NicAddress { address: row.get(1)?, subnet_id: NETWORK.into(), version: 4, floating: vec![] };
+                let address = NicAddress {
+                    address: row.get(1)?,
+                    subnet_id: NETWORK.into(),
+                    version: 4,
+                    floating: vec![],
+                };
                 Ok(Nic {
                     port_id: row.get(0)?,
                     network_id: NETWORK.into(),
@@ -97,17 +112,29 @@ impl OneNetwork {
 }
 
 impl Ports for OneNetwork {
-    fn attach(&self, tx: &mut Tx<'_>, _: &Context, server: &ServerRef, nics: &[RequestedNic], _: &[String]) -> Result<Vec<Nic>, Error> {
+    fn attach(
+        &self,
+        tx: &mut Tx<'_>,
+        _: &Context,
+        server: &ServerRef,
+        nics: &[RequestedNic],
+        _: &[String],
+    ) -> Result<Vec<Nic>, Error> {
         for _ in 0..nics.len().max(1) {
             let count: i64 = tx.scalar("SELECT COUNT(*) FROM test_ports", &[])?.unwrap_or(0);
             let id = uuid::Uuid::new_v4().to_string();
             let address = format!("10.0.{}.{}", count / 250, count % 250 + 2);
-            tx.execute("INSERT INTO test_ports (id, server_id, address) VALUES (?1, ?2, ?3)", &params![id, &server.id, address])?;
+            tx.execute(
+                "INSERT INTO test_ports (id, server_id, address) VALUES (?1, ?2, ?3)",
+                &params![id, &server.id, address],
+            )?;
         }
         self.of(tx, &server.id)
     }
     fn check(&self, _: &mut Tx<'_>, _: &Context, _: &str, nics: &[RequestedNic], _: &[String]) -> Result<u64, Error> {
-        let stranger = nics.iter().find_map(|n| n.network_id.as_deref().filter(|n| *n != NETWORK));
+        let stranger = nics
+            .iter()
+            .find_map(|n| n.network_id.as_deref().filter(|n| *n != NETWORK));
         match stranger {
             Some(id) => Err(Error::not_found(format!("Network {id} could not be found.")).kind("NetworkNotFound")),
             None => Ok(1),
@@ -124,8 +151,17 @@ impl Ports for OneNetwork {
     fn nics(&self, tx: &mut Tx<'_>, ids: &[String]) -> Result<HashMap<String, Vec<Nic>>, Error> {
         ids.iter().map(|id| Ok((id.clone(), self.of(tx, id)?))).collect()
     }
-    fn servers_with_address(&self, tx: &mut Tx<'_>, _: Option<&str>, _: u8, pattern: &str) -> Result<Vec<String>, Error> {
-        Ok(tx.column("SELECT server_id FROM test_ports WHERE address REGEXP ?1", &params![pattern])?)
+    fn servers_with_address(
+        &self,
+        tx: &mut Tx<'_>,
+        _: Option<&str>,
+        _: u8,
+        pattern: &str,
+    ) -> Result<Vec<String>, Error> {
+        Ok(tx.column(
+            "SELECT server_id FROM test_ports WHERE address REGEXP ?1",
+            &params![pattern],
+        )?)
     }
     fn bind(&self, _: &mut Tx<'_>, _: &str, _: Option<&str>) -> Result<(), Error> {
         Ok(())
@@ -168,15 +204,32 @@ pub const STRANGER: &str = "mallory:red:member,reader";
 
 /// A fresh cloud on this database, with one node and the flavor `1`.
 pub fn cloud(db: Database, vcpus: u32) -> Cloud {
-    db.write(|tx| tx.batch("CREATE TABLE test_ports (id TEXT PRIMARY KEY, server_id TEXT NOT NULL, address TEXT NOT NULL)")).unwrap();
+    db.write(|tx| {
+        tx.batch("CREATE TABLE test_ports (id TEXT PRIMARY KEY, server_id TEXT NOT NULL, address TEXT NOT NULL)")
+    })
+    .unwrap();
     let policy = Enforcer::new(&[defaults::compute::RULES], None).unwrap();
     let placement = placement::Placement::new(db.clone(), None).unwrap();
-    let neighbours =
-        Neighbours { images: Arc::new(OneImage), ports: Arc::new(OneNetwork), capacity: placement, identities: Arc::new(Everybody) };
-    let config = Config { cpu_allocation_ratio: 1.0, reserved_host_memory_mb: 0, ..Config::default() };
+    let neighbours = Neighbours {
+        images: Arc::new(OneImage),
+        ports: Arc::new(OneNetwork),
+        capacity: placement,
+        identities: Arc::new(Everybody),
+    };
+    let config = Config {
+        cpu_allocation_ratio: 1.0,
+        reserved_host_memory_mb: 0,
+        ..Config::default()
+    };
     let compute = Arc::new(Compute::new(db.clone(), policy, neighbours, config));
     let service = compute.service(Arc::new(Tokens), "http://identity");
-    let cloud = Cloud { db, compute, service, sequence: AtomicU64::new(1), flavor: Mutex::default() };
+    let cloud = Cloud {
+        db,
+        compute,
+        service,
+        sequence: AtomicU64::new(1),
+        flavor: Mutex::default(),
+    };
     cloud.hello("node-1", vcpus);
     let flavor = json!({"flavor": {"id": "1", "name": "tiny", "ram": 64, "vcpus": 1, "disk": 1}});
     cloud.ok(ADMIN, "POST", "/v2.1/flavors", Some(flavor));
@@ -189,7 +242,11 @@ pub fn on_both(test: impl Fn(Database)) {
 }
 
 fn now<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 impl Cloud {
@@ -213,7 +270,11 @@ impl Cloud {
 
     /// The node says that it has brought about all that is wanted of the server, and what the guest does.
     pub fn settle(&self, id: &str, power: PowerState) {
-        let server = self.db.read(|tx| compute::store::servers::find(tx, id, false)).unwrap().unwrap();
+        let server = self
+            .db
+            .read(|tx| compute::store::servers::find(tx, id, false))
+            .unwrap()
+            .unwrap();
         let reached = Reached {
             power: server.power_generation as u64,
             soft_reboot: server.soft_reboot as u64,
@@ -244,7 +305,14 @@ impl Cloud {
         }
         headers.insert("openstack-api-version", format!("compute {version}").parse().unwrap());
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
-        let mut request = Service::head(Method::from_bytes(method.as_bytes()).unwrap(), path, query, headers, "http://c".into(), None);
+        let mut request = Service::head(
+            Method::from_bytes(method.as_bytes()).unwrap(),
+            path,
+            query,
+            headers,
+            "http://c".into(),
+            None,
+        );
         if let Some(body) = body {
             request.body = body.to_string().into();
         }
@@ -267,7 +335,10 @@ impl Cloud {
     pub fn fails(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> (u16, String) {
         let (status, value) = self.at("2.1", token, method, path, body);
         assert!(status >= 400, "{method} {path}: {status} {value}");
-        let message = value.as_object().and_then(|o| o.values().next()).map_or("", |v| v["message"].as_str().unwrap_or_default());
+        let message = value
+            .as_object()
+            .and_then(|o| o.values().next())
+            .map_or("", |v| v["message"].as_str().unwrap_or_default());
         (status, message.to_owned())
     }
 
@@ -283,6 +354,9 @@ impl Cloud {
     }
 
     pub fn status(&self, id: &str) -> String {
-        self.ok(ADMIN, "GET", &format!("/v2.1/servers/{id}"), None)["server"]["status"].as_str().unwrap().to_owned()
+        self.ok(ADMIN, "GET", &format!("/v2.1/servers/{id}"), None)["server"]["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }

@@ -20,11 +20,20 @@ pub(super) fn add(table: &mut Table) {
         .between(Method::GET, "/images/{id}", images, show)
         .between(Method::DELETE, "/images/{id}", images, delete)
         .between(Method::GET, "/images/{image_id}/metadata", metadata, metadata_list)
-        .between(Method::POST, "/images/{image_id}/metadata", metadata, |c, call| metadata_change(c, call, false))
-        .between(Method::PUT, "/images/{image_id}/metadata", metadata, |c, call| metadata_change(c, call, true))
+        .between(Method::POST, "/images/{image_id}/metadata", metadata, |c, call| {
+            metadata_change(c, call, false)
+        })
+        .between(Method::PUT, "/images/{image_id}/metadata", metadata, |c, call| {
+            metadata_change(c, call, true)
+        })
         .between(Method::GET, "/images/{image_id}/metadata/{id}", metadata, metadata_show)
         .between(Method::PUT, "/images/{image_id}/metadata/{id}", metadata, metadata_set)
-        .between(Method::DELETE, "/images/{image_id}/metadata/{id}", metadata, metadata_remove);
+        .between(
+            Method::DELETE,
+            "/images/{image_id}/metadata/{id}",
+            metadata,
+            metadata_remove,
+        );
 }
 
 fn links(call: &Call, id: &str) -> Value {
@@ -58,7 +67,11 @@ fn view(call: &Call, image: &ImageFacts) -> Value {
         view["server"] = json!({"id": server, "links": call.links("servers", server)});
     }
     if let Some(config) = image.properties.get("auto_disk_config") {
-        view["OS-DCF:diskConfig"] = json!(if parse_bool(config) == Some(true) { "AUTO" } else { "MANUAL" });
+        view["OS-DCF:diskConfig"] = json!(if parse_bool(config) == Some(true) {
+            "AUTO"
+        } else {
+            "MANUAL"
+        });
     }
     view
 }
@@ -91,7 +104,13 @@ fn list(c: &Compute, call: &Call, detail: bool) -> Result {
     images.truncate(limit as usize);
     let views: Vec<Value> = images
         .iter()
-        .map(|i| if detail { view(call, i) } else { json!({"id": i.id, "name": i.name, "links": links(call, &i.id)}) })
+        .map(|i| {
+            if detail {
+                view(call, i)
+            } else {
+                json!({"id": i.id, "name": i.name, "links": links(call, &i.id)})
+            }
+        })
         .collect();
     let mut body = json!({"images": views});
     let collection = if detail { "images/detail" } else { "images" };
@@ -102,7 +121,10 @@ fn list(c: &Compute, call: &Call, detail: bool) -> Result {
 }
 
 fn find(c: &Compute, tx: &mut Tx<'_>, call: &Call, id: &str) -> Result<ImageFacts> {
-    c.neighbours.images.find(tx, call.context(), id)?.ok_or_else(|| Error::not_found("Image not found."))
+    c.neighbours
+        .images
+        .find(tx, call.context(), id)?
+        .ok_or_else(|| Error::not_found("Image not found."))
 }
 
 fn show(c: &Compute, call: &Call) -> Result {
@@ -115,7 +137,10 @@ fn refused(error: Error) -> Error {
     match error.status {
         StatusCode::FORBIDDEN => Error::forbidden("You are not allowed to delete the image."),
         StatusCode::NOT_FOUND => Error::not_found("Image not found."),
-        _ => Error { kind: "".into(), ..error },
+        _ => Error {
+            kind: "".into(),
+            ..error
+        },
     }
 }
 
@@ -141,7 +166,11 @@ fn metadata_show(c: &Compute, call: &Call) -> Result {
 }
 
 /// Changes the properties with `change` and returns what they are then.
-fn write(c: &Compute, call: &Call, change: impl Fn(&mut BTreeMap<String, String>) -> Result<()>) -> Result<BTreeMap<String, String>> {
+fn write(
+    c: &Compute,
+    call: &Call,
+    change: impl Fn(&mut BTreeMap<String, String>) -> Result<()>,
+) -> Result<BTreeMap<String, String>> {
     let id = call.param("image_id");
     c.db.write(|tx| {
         let mut properties = find(c, tx, call, id)?.properties;
@@ -150,16 +179,23 @@ fn write(c: &Compute, call: &Call, change: impl Fn(&mut BTreeMap<String, String>
         if limit >= 0 && properties.len() as i64 > limit {
             return Err(Error::forbidden("Image metadata limit exceeded"));
         }
-        c.neighbours.images.set_properties(tx, call.context(), id, &properties, true).map_err(|error| match error.status {
-            StatusCode::FORBIDDEN => Error::forbidden(format!("Not authorized for image {id}.")),
-            _ => Error { kind: "".into(), ..error },
-        })?;
+        c.neighbours
+            .images
+            .set_properties(tx, call.context(), id, &properties, true)
+            .map_err(|error| match error.status {
+                StatusCode::FORBIDDEN => Error::forbidden(format!("Not authorized for image {id}.")),
+                _ => Error {
+                    kind: "".into(),
+                    ..error
+                },
+            })?;
         Ok(properties)
     })
 }
 
 fn texts(map: &Map<String, Value>) -> impl Iterator<Item = (String, String)> + '_ {
-    map.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
+    map.iter()
+        .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
 }
 
 fn metadata_change(c: &Compute, call: &Call, replace: bool) -> Result {

@@ -65,7 +65,10 @@ const GONE: &[(Method, &str)] = &[
 pub(super) fn add(table: &mut Table) {
     for (method, path) in GONE {
         table.between(method.clone(), path, (1, NEWEST), |_, _| {
-            Err(Error::new(StatusCode::GONE, "This resource is no longer available. No forwarding address is given."))
+            Err(Error::new(
+                StatusCode::GONE,
+                "This resource is no longer available. No forwarding address is given.",
+            ))
         });
     }
     images::add(table);
@@ -108,7 +111,9 @@ impl Compute {
         if status.is_success() {
             return Ok(value);
         }
-        let text = value["NeutronError"]["message"].as_str().unwrap_or("The Network service refused the request.");
+        let text = value["NeutronError"]["message"]
+            .as_str()
+            .unwrap_or("The Network service refused the request.");
         let kind = value["NeutronError"]["type"].as_str().unwrap_or_default().to_owned();
         Err(Error::new(status, text).detail(Value::Null).caused_by(kind))
     }

@@ -30,9 +30,19 @@ fn rule_view(rule: &Value, names: &[(String, Value)]) -> Option<Value> {
     };
     let (mut group, mut range) = (json!({}), json!({}));
     match rule["remote_group_id"].as_str() {
-        Some(id) => group = names.iter().find(|(i, _)| i == id).map(|(_, v)| v.clone()).unwrap_or_else(|| json!({"name": id, "tenant_id": rule["tenant_id"]})),
+        Some(id) => {
+            group = names
+                .iter()
+                .find(|(i, _)| i == id)
+                .map(|(_, v)| v.clone())
+                .unwrap_or_else(|| json!({"name": id, "tenant_id": rule["tenant_id"]}))
+        }
         None => {
-            let all = if rule["ethertype"] == "IPv6" { "::/0" } else { "0.0.0.0/0" };
+            let all = if rule["ethertype"] == "IPv6" {
+                "::/0"
+            } else {
+                "0.0.0.0/0"
+            };
             range = json!({"cidr": rule["remote_ip_prefix"].as_str().unwrap_or(all)});
         }
     }
@@ -43,7 +53,12 @@ fn rule_view(rule: &Value, names: &[(String, Value)]) -> Option<Value> {
 }
 
 fn view(group: &Value, names: &[(String, Value)]) -> Value {
-    let rules: Vec<Value> = group["security_group_rules"].as_array().into_iter().flatten().filter_map(|r| rule_view(r, names)).collect();
+    let rules: Vec<Value> = group["security_group_rules"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|r| rule_view(r, names))
+        .collect();
     json!({
         "id": group["id"], "name": group["name"], "description": group["description"], "tenant_id": group["tenant_id"],
         "rules": rules,
@@ -51,7 +66,12 @@ fn view(group: &Value, names: &[(String, Value)]) -> Value {
 }
 
 fn names(groups: &[Value]) -> Vec<(String, Value)> {
-    let name = |g: &Value| (g["id"].as_str().unwrap_or_default().to_owned(), json!({"name": g["name"], "tenant_id": g["tenant_id"]}));
+    let name = |g: &Value| {
+        (
+            g["id"].as_str().unwrap_or_default().to_owned(),
+            json!({"name": g["name"], "tenant_id": g["tenant_id"]}),
+        )
+    };
     groups.iter().map(name).collect()
 }
 
@@ -119,7 +139,12 @@ fn update(c: &Compute, call: &Call) -> Result {
     c.allow_own(call, "os_compute_api:os-security-groups:update")?;
     check_id(call.param("id"))?;
     find(c, call, call.param("id"))?;
-    write(c, call, Method::PUT, &format!("/v2.0/security-groups/{}", call.param("id")))
+    write(
+        c,
+        call,
+        Method::PUT,
+        &format!("/v2.0/security-groups/{}", call.param("id")),
+    )
 }
 
 fn delete(c: &Compute, call: &Call) -> Result {
@@ -131,7 +156,11 @@ fn delete(c: &Compute, call: &Call) -> Result {
     if status.is_success() {
         return accepted();
     }
-    Err(Error::bad_request(answer["NeutronError"]["message"].as_str().unwrap_or("Security group is still in use")))
+    Err(Error::bad_request(
+        answer["NeutronError"]["message"]
+            .as_str()
+            .unwrap_or("Security group is still in use"),
+    ))
 }
 
 fn port(value: &Value) -> Option<i64> {
@@ -141,7 +170,9 @@ fn port(value: &Value) -> Option<i64> {
 fn rule_create(c: &Compute, call: &Call) -> Result {
     c.allow_own(call, "os_compute_api:os-security-groups:rule:create")?;
     let wanted = &call.body["security_group_rule"];
-    let parent = wanted["parent_group_id"].as_str().map_or_else(|| wanted["parent_group_id"].to_string(), str::to_owned);
+    let parent = wanted["parent_group_id"]
+        .as_str()
+        .map_or_else(|| wanted["parent_group_id"].to_string(), str::to_owned);
     let group = find(c, call, &parent)?;
     let source = match wanted["group_id"].as_str() {
         Some(id) => Some(find(c, call, id)?),
@@ -154,7 +185,11 @@ fn rule_create(c: &Compute, call: &Call) -> Result {
     }
     check_rule(protocol.as_deref(), from, to)?;
     let cidr = wanted["cidr"].as_str().filter(|c| !c.is_empty());
-    let cidr = if source.is_none() { Some(cidr.unwrap_or("0.0.0.0/0")) } else { None };
+    let cidr = if source.is_none() {
+        Some(cidr.unwrap_or("0.0.0.0/0"))
+    } else {
+        None
+    };
     let is_v6 = cidr.is_some_and(|c| c.contains(':'));
     let mut rule = json!({
         "security_group_id": group["id"], "direction": "ingress", "protocol": protocol,
@@ -170,11 +205,15 @@ fn rule_create(c: &Compute, call: &Call) -> Result {
         None => rule["remote_ip_prefix"] = json!(cidr),
     }
     let body = json!({"security_group_rule": rule});
-    let made = c.network_ok(call, Method::POST, "/v2.0/security-group-rules", Some(&body)).map_err(|error| match error.status {
-        // A rule that is there already.
-        StatusCode::CONFLICT if error.source.as_ref().is_none_or(|s| s.to_string() != "OverQuota") => Error::bad_request(error.message),
-        _ => refused(error),
-    })?;
+    let made = c
+        .network_ok(call, Method::POST, "/v2.0/security-group-rules", Some(&body))
+        .map_err(|error| match error.status {
+            // A rule that is there already.
+            StatusCode::CONFLICT if error.source.as_ref().is_none_or(|s| s.to_string() != "OverQuota") => {
+                Error::bad_request(error.message)
+            }
+            _ => refused(error),
+        })?;
     let names = source.iter().cloned().collect::<Vec<_>>();
     let view = rule_view(&made["security_group_rule"], &self::names(&names)).unwrap_or(Value::Null);
     ok(json!({"security_group_rule": view}))
@@ -183,7 +222,10 @@ fn rule_create(c: &Compute, call: &Call) -> Result {
 fn check_rule(protocol: Option<&str>, from: Option<i64>, to: Option<i64>) -> Result<()> {
     let Some(protocol) = protocol else { return Ok(()) };
     if !["tcp", "udp", "icmp"].contains(&protocol) {
-        return Err(Error::bad_request(format!("Invalid IP protocol {}.", protocol.to_uppercase())));
+        return Err(Error::bad_request(format!(
+            "Invalid IP protocol {}.",
+            protocol.to_uppercase()
+        )));
     }
     let (Some(from), Some(to)) = (from, to) else {
         return Err(Error::bad_request("Not enough parameters to build a valid rule."));
@@ -195,9 +237,8 @@ fn check_rule(protocol: Option<&str>, from: Option<i64>, to: Option<i64>) -> Res
         }
         "icmp" => Ok(()),
         _ if from > to => invalid("Former value cannot be greater than the later"),
-        _ if from < 1 || to > 65535 => invalid("Valid TCP ports should be between 1-65535").map_err(|e| {
-            Error::bad_request(e.message.replace("TCP", &protocol.to_uppercase()))
-        }),
+        _ if from < 1 || to > 65535 => invalid("Valid TCP ports should be between 1-65535")
+            .map_err(|e| Error::bad_request(e.message.replace("TCP", &protocol.to_uppercase()))),
         _ => Ok(()),
     }
 }
@@ -210,6 +251,10 @@ fn rule_delete(c: &Compute, call: &Call) -> Result {
     match status {
         status if status.is_success() => accepted(),
         StatusCode::NOT_FOUND => Err(Error::not_found(format!("Security group rule {id} not found."))),
-        _ => Err(Error::bad_request(answer["NeutronError"]["message"].as_str().unwrap_or("The rule cannot be deleted"))),
+        _ => Err(Error::bad_request(
+            answer["NeutronError"]["message"]
+                .as_str()
+                .unwrap_or("The rule cannot be deleted"),
+        )),
     }
 }

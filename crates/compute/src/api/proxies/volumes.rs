@@ -13,18 +13,33 @@ pub(super) fn add(table: &mut Table) {
             ok(json!({"volumeAttachments": []}))
         })
         .post("/servers/{server_id}/os-volume_attachments", attach)
-        .get("/servers/{server_id}/os-volume_attachments/{id}", |c, call| none(c, call, "show"))
-        .put("/servers/{server_id}/os-volume_attachments/{id}", |c, call| none(c, call, "update"))
-        .delete("/servers/{server_id}/os-volume_attachments/{id}", |c, call| none(c, call, "delete"))
+        .get("/servers/{server_id}/os-volume_attachments/{id}", |c, call| {
+            none(c, call, "show")
+        })
+        .put("/servers/{server_id}/os-volume_attachments/{id}", |c, call| {
+            none(c, call, "update")
+        })
+        .delete("/servers/{server_id}/os-volume_attachments/{id}", |c, call| {
+            none(c, call, "delete")
+        })
         .between(Method::GET, "/servers/{server_id}/shares", (97, NEWEST), |c, call| {
             c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-shares:index"))?;
             ok(json!({"shares": []}))
         })
-        .between(Method::GET, "/servers/{server_id}/shares/{id}", (97, NEWEST), |c, call| {
-            let server = c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-shares:show"))?;
-            let id = call.param("id");
-            Err(Error::not_found(format!("Instance {} does not have share {id} mapped.", server.id)))
-        });
+        .between(
+            Method::GET,
+            "/servers/{server_id}/shares/{id}",
+            (97, NEWEST),
+            |c, call| {
+                let server =
+                    c.db.read(|tx| c.server(tx, call, "os_compute_api:os-server-shares:show"))?;
+                let id = call.param("id");
+                Err(Error::not_found(format!(
+                    "Instance {} does not have share {id} mapped.",
+                    server.id
+                )))
+            },
+        );
 }
 
 fn attach(c: &Compute, call: &Call) -> Result {
