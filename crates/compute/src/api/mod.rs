@@ -18,6 +18,7 @@ mod server_groups;
 mod server_list;
 mod server_moves;
 mod server_parts;
+mod server_plan;
 mod server_power;
 mod server_rebuild;
 mod servers;

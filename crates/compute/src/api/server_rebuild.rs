@@ -13,7 +13,8 @@ use api::{Error, Response, StatusCode};
 use database::Tx;
 use serde_json::{Value, json};
 
-use super::server_create::{check_image, check_metadata, disk_config, flavor_id, image_facts};
+use super::server_create::{check_image, check_metadata, disk_config, image_facts};
+use super::server_plan::flavor_id;
 use super::server_power::{finished, has_host};
 use super::servers::located;
 use crate::Compute;
