@@ -1,8 +1,8 @@
 """kill -9 of the daemons, of a guest, of the switch, and hands in its flows and taps, while real guests run: all is mended, and no guest notices
 what is not its own.
 
-The cloud is one network namespace, with its own Open vSwitch. Guests are asked through a metadata-free path that needs every part of the data
-plane: a ping from the tenant network's router is answered by flows, so guests are reached over floating IPs from the `outside` namespace.
+The cloud is one network namespace, with its own Open vSwitch; guests are asked over floating IPs from another, which needs every part of the
+data plane.
 """
 import json
 import os
@@ -101,7 +101,9 @@ class Real:
         wait_until(ping, seconds, f"an answer of {id} at {self.floating[id]}")
 
     def findings(self):
-        return json.loads(self.cloud.ferrostack("db", "check", "--json", "--state-dir", str(self.cloud.state), check=False).stdout)
+        done = self.cloud.ferrostack("db", "check", "--json", "--state-dir", str(self.cloud.state), check=False)
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
 
     def agrees(self):
         """Tables, processes and flows agree, once what is under way has come to its end."""

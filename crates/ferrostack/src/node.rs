@@ -202,15 +202,12 @@ pub async fn check(config: &Config, db: &Database) -> Result<Vec<String>, Failur
         )?;
         Ok::<_, api::Error>((wanted, ports, up))
     })?;
-    let qemu = Qemu::new(qemu(config)).await?;
-    let mut running = BTreeSet::new();
-    let mut there = BTreeSet::new();
-    for id in qemu.list().await? {
-        there.insert(id.to_string());
-        if qemu.inspect(id).await?.is_some_and(|guest| guest.power_state == node_protocol::reports::PowerState::Running) {
-            running.insert(id.to_string());
-        }
-    }
+    let folder = config.node_dir().join("instances");
+    let running: BTreeSet<String> = match hypervisor::qemu::processes(&folder) {
+        Ok(found) => found.into_keys().map(|id| id.to_string()).collect(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
+        Err(e) => return Err(format!("cannot look for guests in {}: {e}", folder.display()).into()),
+    };
     for (id, should_run) in &wanted {
         if *should_run == Some(true) && !running.contains(id) {
             findings.push(format!("server {id} is ACTIVE, but no guest runs"));
@@ -219,7 +216,7 @@ pub async fn check(config: &Config, db: &Database) -> Result<Vec<String>, Failur
             findings.push(format!("server {id} is not ACTIVE, but its guest runs"));
         }
     }
-    for id in there.iter().filter(|id| !wanted.iter().any(|(w, _)| w == *id)) {
+    for id in running.iter().filter(|id| !wanted.iter().any(|(w, _)| w == *id)) {
         findings.push(format!("guest {id} belongs to no server"));
     }
     let instance = instance(config);
@@ -240,7 +237,7 @@ pub async fn check(config: &Config, db: &Database) -> Result<Vec<String>, Failur
     let devices = std::fs::read_dir("/sys/class/net")?.filter_map(|e| e.ok()?.file_name().into_string().ok());
     let taps: BTreeSet<String> = devices.filter(|d| d.starts_with("tap") && d.len() == 14).collect();
     findings.extend(taps.difference(&plugged).map(|tap| format!("{tap} is a device that no switch has")));
-    let folders: Vec<PathBuf> = std::fs::read_dir(config.node_dir().join("instances")).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
+    let folders: Vec<PathBuf> = std::fs::read_dir(&folder).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())).collect();
     for folder in folders {
         let id = folder.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         if !wanted.iter().any(|(w, _)| *w == id) {

@@ -103,6 +103,14 @@ pub struct Qemu {
     events: broadcast::Sender<GuestEvent>,
 }
 
+/// The processes of the guests that run in this folder, found without their monitors, which serve one client at a time: the node.
+///
+/// # Errors
+/// Where the folder cannot be opened.
+pub fn processes(instances: &Path) -> std::io::Result<HashMap<Uuid, u32>> {
+    Ok(process::scan(&std::fs::canonicalize(instances)?))
+}
+
 fn find_program(program: &Path) -> Option<PathBuf> {
     if program.components().count() > 1 {
         return program.is_file().then(|| program.to_owned());

@@ -202,7 +202,7 @@ impl Inner {
                 took += bridge.verify().await.unwrap_or_default();
             }
             // A dump of very many flows keeps the switch's main thread busy; not more than a hundredth of the time.
-            pause = self.config.verify_every.max(took * 100);
+            pause = self.config.verify_every.max((took * 100).min(self.config.verify_every * 2));
         }
     }
 }
