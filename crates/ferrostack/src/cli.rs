@@ -35,6 +35,9 @@ pub enum Command {
     /// Look at the database
     #[command(subcommand)]
     Db(Db),
+    /// Work on users' and tokens' secrets
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Work on images
     #[command(subcommand)]
     Image(Image),
@@ -169,6 +172,13 @@ pub enum Db {
     },
     /// Bring the schema up to this version of the program
     Migrate(Common),
+}
+
+/// Commands on Identity.
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// Sign new tokens with a new key; those of the key before stay valid, a running controller need not restart
+    RotateKeys(Common),
 }
 
 /// Commands on images.

@@ -346,6 +346,11 @@ impl Config {
         self.state_dir().join("controller")
     }
 
+    /// The keys that sign tokens.
+    pub fn fernet_keys(&self) -> PathBuf {
+        self.controller_dir().join("fernet-keys")
+    }
+
     /// What a node keeps: guests, cached images, its own Open vSwitch.
     pub fn node_dir(&self) -> PathBuf {
         self.state_dir().join("node")

@@ -15,7 +15,7 @@ mod secrets;
 mod serve;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, ConfigCommand, Db, Image};
+use cli::{Cli, Command, ConfigCommand, Db, IdentityCommand, Image};
 use std::process::ExitCode;
 
 /// An error that ends the program: one sentence for the operator.
@@ -52,6 +52,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(serve) => serve::run(&serve)?,
         Command::Db(Db::Check { common, json }) => return commands::check::run(&common, json),
         Command::Db(Db::Migrate(common)) => commands::check::migrate(&common)?,
+        Command::Identity(IdentityCommand::RotateKeys(common)) => {
+            let folder = layout::Layout::find(&common)?.config.fernet_keys();
+            identity::tokens::keys::rotate(&folder, identity::Config::default().max_active_keys)?;
+        }
         Command::Image(Image::BuildTiny { output, user, password, cache }) => commands::tiny::run(&output, &user, &password, cache)?,
         Command::Config(ConfigCommand::Sample) => print!("{}", config::Config::sample()),
         Command::Config(ConfigCommand::Show(common)) => {

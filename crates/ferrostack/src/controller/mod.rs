@@ -154,7 +154,7 @@ fn identity_config(config: &Config) -> identity::Config {
     let some = |n: u32| (n > 0).then_some(i64::from(n));
     let text = |s: &String| (!s.is_empty()).then(|| s.clone());
     identity::Config {
-        fernet_key_repository: config.controller_dir().join("fernet-keys"),
+        fernet_key_repository: config.fernet_keys(),
         credential_key_repository: config.controller_dir().join("credential-keys"),
         token_expiration: own.token_expiration.into(),
         password_hash_rounds: own.password_hash_rounds,

@@ -2,14 +2,49 @@
 
 use crate::{Error, Result};
 use fernet::{Fernet, MultiFernet};
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-/// The keys of a folder.
+/// How often the folder is looked at for keys that were rotated in it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The keys of a folder, as they are in it: a rotation holds without a restart.
 pub struct Keys {
-    fernet: MultiFernet,
+    folder: PathBuf,
+    held: RwLock<Held>,
+}
+
+struct Held {
+    fernet: Arc<MultiFernet>,
+    /// The folder's own time when they were read.
+    changed: Option<SystemTime>,
+    looked: Instant,
+}
+
+impl Held {
+    fn read(folder: &Path) -> Result<Held> {
+        // The time is taken first: what changes in between is read again.
+        let changed = changed(folder);
+        let keys = read(folder)?;
+        let fernets: Vec<Fernet> = keys.values().rev().filter_map(|key| Fernet::new(key)).collect();
+        if fernets.is_empty() {
+            return Err(Error::internal(format!("no usable key in {}", folder.display())));
+        }
+        Ok(Held {
+            fernet: Arc::new(MultiFernet::new(fernets)),
+            changed,
+            looked: Instant::now(),
+        })
+    }
+}
+
+fn changed(folder: &Path) -> Option<SystemTime> {
+    std::fs::metadata(folder).and_then(|data| data.modified()).ok()
 }
 
 fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
@@ -43,6 +78,13 @@ fn write(folder: &Path) -> Result<()> {
         .mode(0o600)
         .open(&temporary)
         .map_err(|e| failed("writing the key", &temporary, e))?;
+    // An operator may rotate the keys of a service that runs as somebody else.
+    let (owner, made) = (std::fs::metadata(folder), file.metadata());
+    if let (Ok(owner), Ok(made)) = (owner, made)
+        && (owner.uid(), owner.gid()) != (made.uid(), made.gid())
+    {
+        fchown(&file, Some(owner.uid()), Some(owner.gid())).map_err(|e| failed("handing over the key", &temporary, e))?;
+    }
     file.write_all(Fernet::generate_key().as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(|e| failed("writing the key", &temporary, e))?;
@@ -60,22 +102,36 @@ impl Keys {
             write(folder)?;
             rotate(folder, 2)?;
         }
-        let fernets = read(folder)?
-            .values()
-            .rev()
-            .filter_map(|key| Fernet::new(key))
-            .collect::<Vec<_>>();
-        if fernets.is_empty() {
-            return Err(Error::internal(format!("no usable key in {}", folder.display())));
-        }
+        let held = RwLock::new(Held::read(folder)?);
         Ok(Keys {
-            fernet: MultiFernet::new(fernets),
+            folder: folder.into(),
+            held,
         })
+    }
+
+    /// The keys of now.
+    fn current(&self) -> Arc<MultiFernet> {
+        let held = self.held.read();
+        if held.looked.elapsed() < LOOK {
+            return held.fernet.clone();
+        }
+        drop(held);
+        let mut held = self.held.write();
+        if held.looked.elapsed() >= LOOK {
+            held.looked = Instant::now();
+            if changed(&self.folder) != held.changed {
+                match Held::read(&self.folder) {
+                    Ok(new) => *held = new,
+                    Err(error) => tracing::error!(%error, "the keys cannot be read again; the old ones are kept"),
+                }
+            }
+        }
+        held.fernet.clone()
     }
 
     /// Encrypts; without padding, as tokens go.
     pub fn encrypt(&self, data: &[u8]) -> String {
-        let mut token = self.fernet.encrypt(data);
+        let mut token = self.current().encrypt(data);
         token.truncate(token.trim_end_matches('=').len());
         token
     }
@@ -83,7 +139,7 @@ impl Keys {
     /// Decrypts, with padding or without; `None` where no key fits.
     pub fn decrypt(&self, token: &str) -> Option<Vec<u8>> {
         let missing = (4 - token.len() % 4) % 4;
-        self.fernet.decrypt(&format!("{token}{}", "=".repeat(missing))).ok()
+        self.current().decrypt(&format!("{token}{}", "=".repeat(missing))).ok()
     }
 
     /// When a Fernet token was made, in seconds since the epoch: bytes 1 to 8 of it.
@@ -139,6 +195,23 @@ mod tests {
             "the key that made it is gone"
         );
         assert_eq!(read(&folder).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_rotation_holds_without_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(folder.path()).unwrap();
+        rotate(folder.path(), 3).unwrap();
+        let new = Keys::open(folder.path()).unwrap().encrypt(b"x");
+        // Until the folder is looked at again; key 0, which was promoted, is known before already.
+        assert!(keys.decrypt(&new).is_some());
+        rotate(folder.path(), 3).unwrap();
+        let new = Keys::open(folder.path()).unwrap().encrypt(b"x");
+        let until = Instant::now() + LOOK * 5;
+        while keys.decrypt(&new).is_none() {
+            assert!(Instant::now() < until, "the new key is not seen");
+            std::thread::yield_now();
+        }
     }
 
     #[test]
