@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::controller::Controller;
 use crate::layout::Layout;
 use crate::{logging, secrets};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use tokio::sync::watch;
 
@@ -30,7 +31,9 @@ pub fn run(serve: &Serve) -> Result<(), Failure> {
     let layout = Layout::find(&serve.common)?.with(&serve.shape);
     let config = &layout.config;
     logging::start(&config.general);
-    std::fs::create_dir_all(config.controller_dir())?;
+    std::fs::create_dir_all(config.state_dir())?;
+    // Nobody else reads the database: it has the hashes of passwords.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.controller_dir())?;
     std::fs::create_dir_all(config.run_dir())?;
     let cpus = std::thread::available_parallelism().map_or(2, usize::from).max(2);
     let threads = if config.api.threads == 0 { cpus } else { config.api.threads as usize };
