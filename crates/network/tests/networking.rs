@@ -388,3 +388,113 @@ fn segments_are_handed_out_once() {
         assert_eq!(shown["segments"].as_array().unwrap().len(), 2);
     });
 }
+
+#[test]
+fn single_ports_of_a_floating_ip_lead_inside() {
+    on_clouds(|cloud| {
+        let (public, _) = external(cloud);
+        let network = network(cloud, &alice(), "n");
+        let inside = subnet(cloud, &alice(), &network, "192.168.7.0/24");
+        let body = json!({"router": {"external_gateway_info": {"network_id": public}}});
+        let router = id(&cloud.post(&alice(), "/v2.0/routers", body).ok("router"));
+        let add = cloud.put(&alice(), &format!("/v2.0/routers/{router}/add_router_interface"), json!({"subnet_id": inside["id"]}));
+        assert_eq!(add.0, 200);
+        let fip = id(&cloud.post(&alice(), "/v2.0/floatingips", json!({"floatingip": {"floating_network_id": public}})).ok("floatingip"));
+        let port = port(cloud, &alice(), json!({"network_id": network}));
+        let path = format!("/v2.0/floatingips/{fip}/port_forwardings");
+        let wanted = |outer: i64, inner: i64| {
+            json!({"port_forwarding": {"external_port": outer, "internal_port": inner, "protocol": "tcp",
+                "internal_port_id": port["id"], "internal_ip_address": port["fixed_ips"][0]["ip_address"]}})
+        };
+        let forwarding = cloud.post(&alice(), &path, wanted(2222, 22)).ok("port_forwarding");
+        assert!(forwarding.get("project_id").is_none());
+        let (status, kind, text) = cloud.post(&alice(), &path, wanted(2222, 23)).error();
+        assert_eq!((status, kind.as_str()), (400, "BadRequest"));
+        assert_eq!(
+            text,
+            "Bad port_forwarding request: There is a port collision with the external_port_range. The following ranges collide: 2222:2222 and 2222:2222."
+        );
+        let shown = cloud.get(&alice(), &format!("/v2.0/floatingips/{fip}")).ok("floatingip");
+        assert_eq!(shown["port_forwardings"][0], forwarding);
+        assert_eq!((&shown["status"], &shown["router_id"]), (&json!("ACTIVE"), &json!(router)));
+        let one = format!("{path}/{}", id(&forwarding));
+        let changed = cloud.put(&alice(), &one, json!({"port_forwarding": {"internal_port": 23}})).ok("port_forwarding");
+        assert_eq!(changed["internal_port"], 23);
+        assert_eq!(cloud.get(&bob(), &one).0, 404);
+        assert_eq!(cloud.delete(&alice(), &format!("/v2.0/floatingips/{fip}")).error().1, "FipInUseByPortForwarding");
+        // With the port goes what was forwarded to it.
+        assert_eq!(cloud.delete(&alice(), &format!("/v2.0/ports/{}", id(&port))).0, 204);
+        assert_eq!(cloud.get(&alice(), &path).ok("port_forwardings"), json!([]));
+        let shown = cloud.get(&alice(), &format!("/v2.0/floatingips/{fip}")).ok("floatingip");
+        assert_eq!((&shown["status"], &shown["router_id"]), (&json!("DOWN"), &Value::Null));
+        assert_eq!(cloud.delete(&alice(), &format!("/v2.0/floatingips/{fip}")).0, 204);
+    });
+}
+
+#[test]
+fn routers_have_helpers_of_connection_tracking() {
+    on_clouds(|cloud| {
+        let router = id(&cloud.post(&alice(), "/v2.0/routers", json!({"router": {}})).ok("router"));
+        let path = format!("/v2.0/routers/{router}/conntrack_helpers");
+        let wanted = |helper: &str| json!({"conntrack_helper": {"protocol": "udp", "port": 69, "helper": helper}});
+        let helper = cloud.post(&alice(), &path, wanted("tftp")).ok("conntrack_helper");
+        assert_eq!(cloud.post(&alice(), &path, wanted("tftp")).0, 400);
+        let (status, _, text) = cloud.post(&alice(), &path, wanted("ftp")).error();
+        assert_eq!((status, text.as_str()), (400, "Conntrack Helper ftp does not support: udp. Supported protocols are: tcp"));
+        let shown = cloud.get(&alice(), &format!("/v2.0/routers/{router}")).ok("router");
+        assert_eq!(shown["conntrack_helpers"], json!([{"protocol": "udp", "port": 69, "helper": "tftp"}]));
+        assert_eq!(cloud.get(&bob(), &path).0, 404);
+        assert_eq!(cloud.delete(&alice(), &format!("{path}/{}", id(&helper))).0, 204);
+        assert_eq!(cloud.delete(&alice(), &format!("/v2.0/routers/{router}")).0, 204);
+    });
+}
+
+#[test]
+fn local_ips_lead_to_ports() {
+    on_clouds(|cloud| {
+        let network = network(cloud, &alice(), "n");
+        subnet(cloud, &alice(), &network, "192.168.7.0/24");
+        let local = cloud.post(&alice(), "/v2.0/local_ips", json!({"local_ip": {"network_id": network}})).ok("local_ip");
+        let port = port(cloud, &alice(), json!({"network_id": network}));
+        let path = format!("/v2.0/local_ips/{}/port_associations", id(&local));
+        let body = json!({"port_association": {"fixed_port_id": port["id"]}});
+        let association = cloud.post(&alice(), &path, body).ok("port_association");
+        assert_eq!(association["local_ip_address"], local["local_ip_address"]);
+        assert_eq!(association["fixed_ip"], port["fixed_ips"][0]["ip_address"]);
+        assert_eq!(cloud.delete(&alice(), &format!("/v2.0/local_ips/{}", id(&local))).error().1, "LocalIPInUse");
+        assert_eq!(cloud.delete(&alice(), &format!("{path}/{}", id(&port))).0, 204);
+        assert_eq!(cloud.delete(&alice(), &format!("/v2.0/local_ips/{}", id(&local))).0, 204);
+        let left = cloud.get(&admin(), "/v2.0/ports?device_owner=network:local_ip").ok("ports");
+        assert_eq!(left, json!([]));
+    });
+}
+
+#[test]
+fn routers_change_with_and_without_gateway_and_have_flavors() {
+    on_clouds(|cloud| {
+        let router = id(&cloud.post(&admin(), "/v2.0/routers", json!({"router": {"admin_state_up": false}})).ok("router"));
+        let path = format!("/v2.0/routers/{router}");
+        assert_eq!(cloud.put(&admin(), &path, json!({"router": {"name": "r"}})).ok("router")["name"], "r");
+        let (status, kind, _) = cloud.put(&admin(), &path, json!({"router": {"enable_ndp_proxy": true}})).error();
+        assert_eq!((status, kind.as_str()), (409, "RouterGatewayNotValid"));
+        // A highly available router has its network, as long as there is one.
+        let named = "/v2.0/networks?name=HA%20network%20project%20".to_string() + cloud::ADMIN;
+        assert_eq!(cloud.put(&admin(), &path, json!({"router": {"ha": true}})).ok("router")["ha"], true);
+        assert_eq!(cloud.get(&admin(), &named).ok("networks").as_array().map(Vec::len), Some(1));
+        assert_eq!(cloud.delete(&admin(), &path).0, 204);
+        assert_eq!(cloud.get(&admin(), &named).ok("networks"), json!([]));
+        let body = json!({"flavor": {"name": "f", "service_type": "L3_ROUTER_NAT"}});
+        let flavor = id(&cloud.post(&admin(), "/v2.0/flavors", body).ok("flavor"));
+        assert_eq!(cloud.delete(&admin(), &format!("/v2.0/flavors/{flavor}")).0, 204);
+        // Both spellings lead to the same.
+        let range = json!({"network_segment_range": {"network_type": "vxlan", "minimum": 70, "maximum": 71, "shared": false, "project_id": cloud::ALICE}});
+        let range = id(&cloud.post(&admin(), "/v2.0/network-segment-ranges", range).ok("network_segment_range"));
+        assert_eq!(cloud.get(&admin(), &format!("/v2.0/network_segment_ranges/{range}")).0, 200);
+        let first = network(cloud, &alice(), "own");
+        let shown = cloud.get(&admin(), &format!("/v2.0/networks/{first}")).ok("network");
+        assert_eq!(shown["provider:segmentation_id"], 70);
+        let other = network(cloud, &bob(), "other");
+        let shown = cloud.get(&admin(), &format!("/v2.0/networks/{other}")).ok("network");
+        assert!(!(70..=71).contains(&shown["provider:segmentation_id"].as_i64().unwrap_or(70)));
+    });
+}

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 /// Flavors of services.
 pub static FLAVOR: Resource = Resource {
+    table: "service_flavors",
     sight: Sight::Everyone,
     standard: false,
     create: Some(create),
@@ -143,7 +144,7 @@ fn delete_profile(cx: &mut Cx<'_, '_>, old: &Item) -> Result<()> {
 
 /// A router's flavor is there, enabled, and one for routers.
 pub fn check_for_router(cx: &mut Cx<'_, '_>, id: &str) -> Result<()> {
-    let row = cx.tx.query_one("SELECT service_type, enabled FROM flavors WHERE id = ?1", &params![id])?;
+    let row = cx.tx.query_one("SELECT service_type, enabled FROM service_flavors WHERE id = ?1", &params![id])?;
     let Some(row) = row else { return Err(Error::FlavorNotFound { id: id.into() }) };
     let (kind, enabled): (String, bool) = (row.get(0)?, row.get(1)?);
     if kind != "L3_ROUTER_NAT" {

@@ -73,7 +73,7 @@ fn extend(cx: &mut Cx<'_, '_>, items: &mut [Item]) -> Result<()> {
         addresses.insert(row.get(0)?, row.get(1)?);
     }
     let mut hosts: HashMap<String, Option<String>> = HashMap::new();
-    for row in rows_for(cx, "id, host", "ports", "id", &fixed, None, &[])? {
+    for row in rows_for(cx, "id, host_id", "ports", "id", &fixed, None, &[])? {
         hosts.insert(row.get(0)?, row.get(1)?);
     }
     for item in items {

@@ -119,7 +119,7 @@ pub fn router_changed(cx: &mut Cx<'_, '_>, id: &str, body: &mut Body) -> Result<
     if asked == Some(json!(false)) {
         return Ok(());
     }
-    let gateway: Option<String> = cx.tx.scalar("SELECT gw_port_id FROM routers WHERE id = ?1", &params![id])?;
+    let gateway = cx.tx.scalar::<Option<String>>("SELECT gw_port_id FROM routers WHERE id = ?1", &params![id])?.flatten();
     let supported = match gateway {
         None => false,
         Some(port) => {

@@ -93,7 +93,7 @@ pub fn forget_port(cx: &mut Cx<'_, '_>, port: &str, kept: &[String]) -> Result<(
 
 /// A forwarding has gone: with the last one the floating IP is free again.
 fn released(cx: &mut Cx<'_, '_>, fip: &str) -> Result<()> {
-    let router: Option<String> = cx.tx.scalar("SELECT router_id FROM floatingips WHERE id = ?1", &params![fip])?;
+    let router = cx.tx.scalar::<Option<String>>("SELECT router_id FROM floatingips WHERE id = ?1", &params![fip])?.flatten();
     if cx.tx.query_one("SELECT id FROM port_forwardings WHERE floatingip_id = ?1 LIMIT 1", &params![fip])?.is_none() {
         cx.tx.execute("UPDATE floatingips SET router_id = NULL, status = 'DOWN' WHERE id = ?1", &params![fip])?;
     }
