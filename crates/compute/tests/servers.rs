@@ -432,3 +432,96 @@ fn a_resize_waits_for_confirmation_and_can_be_reverted() {
         assert_eq!(used, Some(2));
     });
 }
+
+#[test]
+fn a_deletion_ends_with_the_nodes_word_or_with_the_nodes_death() {
+    on_both(|db| {
+        let cloud = cloud(db, 4);
+        let (lost, away) = (cloud.create(MEMBER, "lost"), cloud.create(MEMBER, "away"));
+        cloud.settle(&lost, PowerState::Running);
+        cloud.settle(&away, PowerState::Running);
+        cloud.ok(MEMBER, "DELETE", &format!("/v2.1/servers/{lost}"), None);
+        let shown = cloud.ok(MEMBER, "GET", &format!("/v2.1/servers/{lost}"), None);
+        assert_eq!(shown["server"]["OS-EXT-STS:task_state"], "deleting");
+        cloud.ok(MEMBER, "DELETE", &format!("/v2.1/servers/{lost}"), None);
+        // The word that it is gone was lost; the next list of all that the node has says it too.
+        cloud.report(
+            "node-1",
+            Report::Inventory {
+                servers: vec![],
+                ports: vec![],
+            },
+        );
+        assert_eq!(
+            cloud.fails(MEMBER, "GET", &format!("/v2.1/servers/{lost}"), None).0,
+            404
+        );
+        assert_eq!(
+            cloud.status(&away),
+            "ACTIVE",
+            "a server that should be stays, whatever the node has"
+        );
+
+        cloud
+            .db
+            .write(|tx| tx.execute("UPDATE compute_services SET seen_at = 1", &[]))
+            .unwrap();
+        let (_, services) = cloud.at("2.1", ADMIN, "GET", "/v2.1/os-services?binary=nova-compute", None);
+        assert_eq!(services["services"][0]["state"], "down");
+        cloud.ok(MEMBER, "DELETE", &format!("/v2.1/servers/{away}"), None);
+        assert_eq!(
+            cloud.fails(MEMBER, "GET", &format!("/v2.1/servers/{away}"), None).0,
+            404
+        );
+        let made = cloud.create(MEMBER, "nowhere");
+        assert_eq!(cloud.status(&made), "ERROR", "a dead node takes no servers");
+        cloud.report("node-1", Report::Heartbeat(Default::default()));
+        let made = cloud.create(MEMBER, "somewhere");
+        assert_eq!(cloud.status(&made), "BUILD");
+    });
+}
+
+#[test]
+fn a_failed_guest_says_why_and_can_be_started_anew() {
+    on_both(|db| {
+        let cloud = cloud(db, 4);
+        let id = cloud.create(MEMBER, "web");
+        cloud.fault(&id, "the disk is full");
+        let shown = cloud.ok(MEMBER, "GET", &format!("/v2.1/servers/{id}"), None);
+        assert_eq!(
+            (&shown["server"]["status"], &shown["server"]["fault"]["message"]),
+            (&json!("ERROR"), &json!("the disk is full"))
+        );
+        let (_, log) = cloud.at(
+            "2.51",
+            MEMBER,
+            "GET",
+            &format!("/v2.1/servers/{id}/os-instance-actions"),
+            None,
+        );
+        assert_eq!(log["instanceActions"][0]["message"], "Error");
+        let action = format!("/v2.1/servers/{id}/action");
+        cloud.ok(
+            ADMIN,
+            "POST",
+            &action,
+            Some(json!({"os-resetState": {"state": "active"}})),
+        );
+        assert_eq!(cloud.status(&id), "ACTIVE");
+        let made = cloud.create(MEMBER, "next");
+        cloud.settle(&made, PowerState::Running);
+        cloud.ok(
+            MEMBER,
+            "POST",
+            &format!("/v2.1/servers/{made}/action"),
+            Some(json!({"rebuild": {"imageRef": IMAGE, "name": "again"}})),
+        );
+        assert_eq!(cloud.status(&made), "REBUILD");
+        cloud.settle(&made, PowerState::Running);
+        assert_eq!(
+            cloud.ok(MEMBER, "GET", &format!("/v2.1/servers/{made}"), None)["server"]["name"],
+            "again"
+        );
+        assert_eq!(cloud.status(&made), "ACTIVE");
+    });
+}

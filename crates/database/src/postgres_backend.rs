@@ -29,6 +29,9 @@ struct Connection {
 const LARGEST_POOL: usize = 16;
 /// How often a transaction that lost against another is run again before it fails.
 const RETRIES: u32 = 50;
+/// Writers that have lost against another queue up for their next attempt, so that a crowd goes through one by one
+/// instead of in ever new collisions. Readers of the table are not held up.
+const QUEUE: &str = "LOCK TABLE schema_migrations IN EXCLUSIVE MODE";
 
 pub(crate) struct Transaction<'a> {
     inner: postgres::Transaction<'a>,
@@ -90,15 +93,23 @@ impl Postgres {
         &self,
         connection: &mut Connection,
         read_only: bool,
+        queued: bool,
         f: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
     ) -> Attempt<T, E> {
         let level = if read_only { IsolationLevel::RepeatableRead } else { IsolationLevel::Serializable };
         let Connection { client, statements } = connection;
         let begun = client.build_transaction().isolation_level(level).read_only(read_only).start();
-        let inner = match begun {
+        let mut inner = match begun {
             Ok(inner) => inner,
             Err(e) => return Attempt::Failed(Error::postgres("BEGIN", e).into()),
         };
+        // Taken before the first statement, so that the snapshot is made when the turn has come.
+        if queued && let Err(e) = inner.batch_execute(QUEUE) {
+            return match Error::postgres(QUEUE, e) {
+                Error::Serialization => Attempt::Again(Error::Serialization.into()),
+                e => Attempt::Failed(e.into()),
+            };
+        }
         let handle = Handle::Postgres(Transaction { inner, statements });
         let mut tx = Tx { handle, changes: Vec::new(), serialization_failure: false };
         let value = f(&mut tx).and_then(|value| Ok((value, tx.write_changes()?)));
@@ -121,7 +132,7 @@ impl Postgres {
 
     pub(crate) fn read<T, E: From<Error>>(&self, f: impl FnOnce(&mut Tx<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut connection = self.take()?;
-        let outcome = self.run(&mut connection, true, f);
+        let outcome = self.run(&mut connection, true, false, f);
         self.give_back(connection);
         match outcome {
             Attempt::Done((value, _)) => Ok(value),
@@ -137,7 +148,7 @@ impl Postgres {
         let mut attempt = 0;
         let outcome = loop {
             attempt += 1;
-            match self.run(&mut connection, false, &mut *f) {
+            match self.run(&mut connection, false, attempt > 1, &mut *f) {
                 Attempt::Again(_) if attempt < RETRIES => continue,
                 other => break other,
             }

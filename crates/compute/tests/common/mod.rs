@@ -204,6 +204,11 @@ pub const STRANGER: &str = "mallory:red:member,reader";
 
 /// A fresh cloud on this database, with one node and the flavor `1`.
 pub fn cloud(db: Database, vcpus: u32) -> Cloud {
+    // The cause of a 500 is in the log alone.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter("error")
+        .with_test_writer()
+        .try_init();
     db.write(|tx| {
         tx.batch("CREATE TABLE test_ports (id TEXT PRIMARY KEY, server_id TEXT NOT NULL, address TEXT NOT NULL)")
     })
@@ -270,6 +275,20 @@ impl Cloud {
 
     /// The node says that it has brought about all that is wanted of the server, and what the guest does.
     pub fn settle(&self, id: &str, power: PowerState) {
+        self.observe(id, power, None);
+    }
+
+    /// The node says that it cannot bring about what is wanted.
+    pub fn fault(&self, id: &str, why: &str) {
+        let fault = node_protocol::reports::Fault {
+            code: 500,
+            message: why.into(),
+            details: String::new(),
+        };
+        self.observe(id, PowerState::NoState, Some(fault));
+    }
+
+    fn observe(&self, id: &str, power: PowerState, fault: Option<node_protocol::reports::Fault>) {
         let server = self
             .db
             .read(|tx| compute::store::servers::find(tx, id, false))
@@ -287,7 +306,7 @@ impl Cloud {
             power_state: power,
             progress: Progress::Settled,
             reached,
-            fault: None,
+            fault,
             launched_at: None,
             vnc_port: None,
             vnc_host: None,
