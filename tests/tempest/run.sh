@@ -22,7 +22,7 @@ set +u; . "$state/keystonerc_admin"; set -u
 PS1=
 truncate -s 1M "$work/guest.raw"
 export SUITES_DIR=$work/suites TEMPEST_WS=$work/ws RESULTS=${RESULTS:-$work/results}
-export GUEST_IMAGE=$work/guest.raw GUEST_DISK_FORMAT=raw RUN_VALIDATION=false MULTINODE=false
+export TEMPEST_TIMEOUT=${TEMPEST_TIMEOUT:-1500} GUEST_IMAGE=$work/guest.raw GUEST_DISK_FORMAT=raw RUN_VALIDATION=false MULTINODE=false
 status=0
 bash "$here/run-tempest.sh" --list "${LIST:-$here/open.txt}" --concurrency "${JOBS:-2}" > "$work/out" || status=$?
 grep -v '^FAIL ' "$work/out"
