@@ -324,11 +324,10 @@ fn a_guest_outlives_the_node_and_failures_say_why() {
 /// A guest that boots, gets its address by DHCP and its metadata over the network, and answers.
 #[test]
 fn a_guest_boots_and_reads_its_metadata() {
+    // Built once for all runs, and out here: in the namespace there is no way to the packages.
+    let options = disk_image::tiny::Options::new(env!("CARGO_TARGET_TMPDIR"));
+    let image = disk_image::tiny::build_tiny(&options, &mut |_| {}).expect("the tiny image");
     in_namespace(|folder| async move {
-        // Built once for all runs.
-        let options = disk_image::tiny::Options::new(env!("CARGO_TARGET_TMPDIR"));
-        let build = || disk_image::tiny::build_tiny(&options, &mut |_| {});
-        let image = tokio::task::block_in_place(build).expect("the tiny image");
         let world = World::new(&folder, image.clone()).await;
         let group = json!({"rules": [
             {"direction": "egress", "ethertype": "IPv4"},
