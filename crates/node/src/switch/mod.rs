@@ -201,7 +201,7 @@ impl Inner {
             for bridge in self.bridges.values() {
                 took += bridge.verify().await.unwrap_or_default();
             }
-            // A dump of very many flows keeps the switch's main thread busy; not more than a hundredth of the time.
+            // A dump of very many flows keeps the switch's main thread busy, so it pauses a hundred times as long, but never so long that a loss goes unseen.
             pause = self.config.verify_every.max((took * 100).min(self.config.verify_every * 2));
         }
     }
